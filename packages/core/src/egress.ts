@@ -1,0 +1,106 @@
+import type { Authorize, AuthorizeRequest } from "./authorize.js";
+import type { Bodies } from "./bodies.js";
+import { toMonitorError, WorkflowMonitorError } from "./errors.js";
+import { type Codec, encodeHeartbeat } from "./frames.js";
+import { Heartbeats } from "./heartbeats.js";
+import type { Clock } from "./host.js";
+import { isJobId } from "./normalise.js";
+import { unknownJob } from "./replica.js";
+import { type Cursor, printCursor } from "./revision.js";
+import type { Member, Seat } from "./room.js";
+import type { RoomManager } from "./rooms.js";
+import type { JobPage, JobQuery, JobStore } from "./store.js";
+
+/** A request for one job. */
+export type WatchRequest = AuthorizeRequest & { jobId: string; action: "watch" };
+
+/** The head of a job, as polls get it. */
+export interface JobBody {
+  cursor: Cursor;
+  /** The validator: equal for equal bytes. An ETag without its quotes. */
+  tag: string;
+  /** The same bytes as `job` in the frames of this cursor. */
+  bytes: Buffer;
+  done: boolean;
+}
+
+/**
+ * What adapters see of a monitor: they ask here, and are asked for nothing but `Member`. Every method
+ * asks `authorize` first; all reject with a WorkflowMonitorError, whose answer is in `refusals`.
+ */
+export interface Egress {
+  /** Seats a member in its job's room and sends it its first frame. `after` null: no cursor, or no valid one. */
+  join(request: WatchRequest, member: Member, after: Cursor | null): Promise<Seat>;
+  read(request: WatchRequest): Promise<JobBody>;
+  /** Rows that the viewer may not watch are left out, so pages may be short. */
+  list(request: AuthorizeRequest, query: JobQuery): Promise<JobPage>;
+  /** A heartbeat frame of now. */
+  heartbeat(codec: Codec): Buffer;
+  /** Calls each connection every `heartbeatMs`. */
+  readonly heartbeats: Heartbeats;
+  readonly inFlightBytes: number;
+}
+
+export interface EgressOptions {
+  store: JobStore;
+  rooms: RoomManager;
+  bodies: Bodies;
+  gate: Authorize;
+  clock: Clock;
+  heartbeatMs: number;
+  inFlightBytes: number;
+  presentVersion: string | undefined;
+}
+
+export function createEgress(options: EgressOptions): Egress {
+  const { store, rooms, bodies, gate, clock, heartbeatMs, inFlightBytes, presentVersion } = options;
+  const suffix = presentVersion === undefined ? "" : `-${presentVersion}`;
+  /** Forbidden looks like unknown. */
+  async function admit(request: WatchRequest): Promise<void> {
+    const answer = gate(request);
+    if (answer !== true && !(await answer)) throw unknownJob(request.jobId);
+  }
+
+  return {
+    heartbeats: new Heartbeats(clock, heartbeatMs),
+    inFlightBytes,
+    heartbeat: (codec) => encodeHeartbeat(codec, clock.now(), rooms.stale),
+
+    async join(request, member, after) {
+      await admit(request);
+      const { jobId, transport, remoteAddress } = request;
+      return rooms.join(jobId, member, after, transport, remoteAddress);
+    },
+
+    async read(request) {
+      await admit(request);
+      const { jobId } = request;
+      const record = isJobId(jobId) ? await answered(store.read(jobId)) : undefined;
+      if (!record?.job || record.expired) throw unknownJob(jobId);
+      const { job, cursor } = record;
+      const tag = printCursor(cursor) + suffix;
+      try {
+        return { cursor, tag, bytes: bodies.of(job, cursor), done: job.done };
+      } catch (thrown) {
+        throw toMonitorError(thrown, "internal", "The job cannot be shown.");
+      }
+    },
+
+    async list(request, query) {
+      if (!(await gate(request)))
+        throw new WorkflowMonitorError("unknown_job", "You may not list jobs.");
+      if (!store.list)
+        throw new WorkflowMonitorError("unsupported", "This store cannot list jobs.");
+      const page = await answered(store.list(query));
+      const may = async (jobId: string) => gate({ ...request, action: "watch", jobId });
+      const allowed = await Promise.all(page.jobs.map(({ jobId }) => may(jobId)));
+      return { jobs: page.jobs.filter((_, at) => allowed[at]), next: page.next };
+    },
+  };
+}
+
+/** What a store answers, or `unavailable`. */
+export const answered = <T>(answer: Promise<T>): Promise<T> =>
+  answer.catch((thrown: unknown) => {
+    throw toMonitorError(thrown, "unavailable", "The store does not answer: try again.");
+  });

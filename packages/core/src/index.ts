@@ -1,0 +1,57 @@
+// In the order in which data flows: opened in this order, the files explain the system.
+
+export type { Authorize, AuthorizeRequest } from "./authorize.js";
+export { allowAll } from "./authorize.js";
+export type { Egress, JobBody, WatchRequest } from "./egress.js";
+export type { Engine, WorkflowEngine, WorkflowEngineEvents } from "./engine.js";
+export { createEngine } from "./engine.js";
+export type { ErrorCode, ErrorDetails } from "./errors.js";
+export { WorkflowMonitorError } from "./errors.js";
+export type {
+  ErrorInput,
+  JobEvent,
+  Json,
+  PlanEvent,
+  PlannedStage,
+  ProgressInput,
+  PublicError,
+  PublishedEvent,
+  StageEvent,
+  TimestampInput,
+  WorkflowEvent,
+} from "./events.js";
+export type { Codec } from "./frames.js";
+export { encodeError } from "./frames.js";
+export type { Beating } from "./heartbeats.js";
+export type { Clock, Logger } from "./host.js";
+export type { Limits } from "./limits.js";
+export type { MemoryStoreOptions } from "./memory-store.js";
+export { memoryStore } from "./memory-store.js";
+export type {
+  MonitorEvents,
+  MonitorStats,
+  UpdateEvent,
+  WorkflowMonitor,
+  WorkflowMonitorOptions,
+} from "./monitor.js";
+export { createWorkflowMonitor } from "./monitor.js";
+export { isJobId } from "./normalise.js";
+export type { Frame, FrameType, Mode, Refusal, Transport } from "./protocol.js";
+export { CloseCode, PROTOCOL_VERSION, parseMode, refusals, SUBPROTOCOL } from "./protocol.js";
+export type { Batch, Cursor, JobPatch, Revision } from "./revision.js";
+export { applyPatch, parseCursor, printCursor } from "./revision.js";
+export type { EndReason, Member, Seat } from "./room.js";
+export type { LeaveEvent, ViewerEvent } from "./rooms.js";
+export type { RunContext, RunPlan, StageContext, Work } from "./run.js";
+export type {
+  Counts,
+  JobSnapshot,
+  JobState,
+  JobSummary,
+  StageAttempt,
+  StageSnapshot,
+} from "./snapshot.js";
+export type { Status, StatusInput } from "./status.js";
+export { isActive, isTerminal, STATUSES } from "./status.js";
+export type { Announced, JobPage, JobQuery, JobRecord, JobStore, Note } from "./store.js";
+export type { WatchOptions } from "./watch.js";

@@ -1,0 +1,44 @@
+/** Every bound on memory and size that a host can set. Each one is per process unless it says otherwise. */
+export interface Limits {
+  /** Viewers of one job. Default 100,000; over it a viewer is told to come back later. */
+  viewersPerJob: number;
+  /** Viewers of one remote address. Default `Infinity` (off): behind a proxy all viewers share one. */
+  viewersPerAddress: number;
+  /** Stages of one job. Default 5,000; an event that would add one more is refused. SPEC R13. */
+  stages: number;
+  /** Jobs that the embedded store keeps. Default 10,000; over it done jobs go first, then silent ones. SPEC R15. */
+  jobs: number;
+  /** Event text kept for each job, in bytes. Default 1 MiB; what is younger than `stallTimeoutMs` stays up to 8 times that. */
+  historyBytes: number;
+  /** Bytes in flight to one viewer, above which it waits for its socket to drain. Default 64 KiB. */
+  inFlightBytes: number;
+  /** Events that wait to be stored. Default 100,000; over it `publish` rejects `overloaded`. */
+  queuedEvents: number;
+  /** The same in bytes of JSON. Default 64 MiB. */
+  queuedBytes: number;
+}
+
+export const defaultLimits: Readonly<Limits> = {
+  viewersPerJob: 100_000,
+  viewersPerAddress: Number.POSITIVE_INFINITY,
+  stages: 5_000,
+  jobs: 10_000,
+  historyBytes: 1024 * 1024,
+  inFlightBytes: 64 * 1024,
+  queuedEvents: 100_000,
+  queuedBytes: 64 * 1024 * 1024,
+};
+
+/** How much longer than `historyBytes` history may grow for readers that are only slow. */
+export const HISTORY_STRETCH = 8;
+
+/** The given limits over the defaults. Throws a RangeError for a name or a value that is no limit. */
+export function resolveLimits(given: Partial<Limits> = {}): Limits {
+  for (const [name, value] of Object.entries(given)) {
+    if (!(name in defaultLimits)) throw new RangeError(`limits.${name} does not exist.`);
+    if (value !== undefined && !(value >= 1)) {
+      throw new RangeError(`limits.${name} must be a number of at least 1, not ${value}.`);
+    }
+  }
+  return { ...defaultLimits, ...given };
+}

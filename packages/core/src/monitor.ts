@@ -1,0 +1,296 @@
+import { type Authorize, createGate } from "./authorize.js";
+import { Bodies } from "./bodies.js";
+import { answered, createEgress, type Egress } from "./egress.js";
+import type { WorkflowEngine } from "./engine.js";
+import { WorkflowMonitorError } from "./errors.js";
+import type { PublicError, PublishedEvent, WorkflowEvent } from "./events.js";
+import { toSnapshot } from "./frames.js";
+import { type Clock, type Logger, silentLogger, systemClock } from "./host.js";
+import { createIngest } from "./ingest.js";
+import { type Limits, resolveLimits } from "./limits.js";
+import { Listeners } from "./listeners.js";
+import { memoryStore } from "./memory-store.js";
+import { isJobId } from "./normalise.js";
+import type { Frame } from "./protocol.js";
+import type { Cursor } from "./revision.js";
+import { type LeaveEvent, RoomManager, type ViewerEvent } from "./rooms.js";
+import { type RunPlan, run, type Work } from "./run.js";
+import type { JobSnapshot } from "./snapshot.js";
+import type { JobPage, JobQuery, JobStore } from "./store.js";
+import { type WatchOptions, watch } from "./watch.js";
+
+export interface WorkflowMonitorOptions {
+  /** Who may watch what; required, since nobody gets in by default. `allowAll` is for trying out. */
+  authorize: Authorize;
+  /** Where the logs live. Default: `memoryStore()`, of this process alone. A store of yours is yours to close. */
+  store?: JobStore;
+  /** pino's shape. Default: silent, nothing is ever printed. */
+  logger?: Logger;
+  /** Shapes `job` for viewers that expect another structure; pure and synchronous. SPEC R16. */
+  present?: (job: JobSnapshot) => unknown;
+  /** Joins the ETag: change it when `present` changes. [A-Za-z0-9_]. */
+  presentVersion?: string;
+  /** What viewers learn of an error. Default: its code and message. SPEC R12. */
+  redactError?: (error: unknown, at: { jobId: string; stage?: string }) => PublicError;
+  /** How long a done job stays readable. Default 3,600,000 (1 h). SPEC R15. */
+  retainMs?: number;
+  /** How long a job that went silent does. Default 86,400,000 (24 h). SPEC R15. */
+  abandonMs?: number;
+  /** Default 25,000: less than the 30 s and 60 s at which browsers and proxies cut. */
+  heartbeatMs?: number;
+  /** How long a viewer may be slow without losing history. Default 30,000. */
+  stallTimeoutMs?: number;
+  /** How long a room stays after its last viewer. Default 5,000. */
+  lingerMs?: number;
+  /** How long `close` waits for events to be stored. Default 2,000. */
+  drainMs?: number;
+  /** Default: this machine's. */
+  clock?: Clock;
+  limits?: Partial<Limits>;
+}
+
+/** A revision that this process appended. */
+export interface UpdateEvent {
+  jobId: string;
+  cursor: Cursor;
+  event: WorkflowEvent;
+  job: JobSnapshot;
+}
+
+export type MonitorEvents = {
+  /** In the process that published, after the store acknowledged. */
+  update: UpdateEvent;
+  join: ViewerEvent;
+  leave: LeaveEvent;
+  /** An event was refused or shortened. */
+  error: WorkflowMonitorError;
+};
+
+export interface MonitorStats {
+  /** Jobs that this process publishes to. */
+  jobs: number;
+  rooms: number;
+  viewers: { ws: number; sse: number; longPoll: number; watch: number };
+  /** Events taken, and events refused, since the start. */
+  published: number;
+  refused: number;
+  /** Revisions sent to viewers after their first snapshot, since the start. */
+  delivered: number;
+  /** Viewers that wait for their connection to drain. */
+  parked: number;
+}
+
+export interface WorkflowMonitor {
+  /** Listens to an engine; the returned function ends that. Nothing is ever thrown into the engine. */
+  attach(engine: WorkflowEngine): () => void;
+  /**
+   * Resolves to the cursor that contains the event, once the store has it. Rejects with a
+   * WorkflowMonitorError (`refused`, `overloaded`, `conflict`, `closed`); never throws, and is
+   * marked as handled, so that a host that does not await it is not ended by it.
+   */
+  publish(event: PublishedEvent): Promise<Cursor>;
+  /** The job, never older than what this process published; undefined: no such job. */
+  get(jobId: string): Promise<JobSnapshot | undefined>;
+  /** Summaries, newest first. `limit` defaults to 50. */
+  list(query?: Partial<JobQuery>): Promise<JobPage>;
+  /** The job's frames, as a viewer gets them; ends with the job. Asks no `authorize`. */
+  watch(jobId: string, options?: WatchOptions): AsyncIterableIterator<Frame>;
+  /** Runs plain async code as a job. */
+  run<T>(jobId: string, plan: RunPlan, work: Work<T>): Promise<T>;
+  on<E extends keyof MonitorEvents>(name: E, listener: (event: MonitorEvents[E]) => unknown): void;
+  off<E extends keyof MonitorEvents>(name: E, listener: (event: MonitorEvents[E]) => unknown): void;
+  stats(): MonitorStats;
+  /** Sends every viewer of every adapter away, to come back elsewhere (1012), and refuses new ones. */
+  drain(): void;
+  /**
+   * Stores what waits (at most `drainMs`), drains, detaches, and closes the store that it made.
+   * Idempotent; leaves no timer behind.
+   */
+  close(): Promise<void>;
+  /** What adapters use. */
+  readonly egress: Egress;
+}
+
+/** Log lines about bad events, at most this many a second. */
+const REPORTS_PER_SECOND = 20;
+
+/** Wires the three layers together: ingest → store → egress. */
+export function createWorkflowMonitor(options: WorkflowMonitorOptions): WorkflowMonitor {
+  const {
+    authorize,
+    store = memoryStore(memoryOptions(options)),
+    logger = silentLogger,
+    present,
+    presentVersion,
+    redactError,
+    retainMs = 3_600_000,
+    abandonMs = 86_400_000,
+    heartbeatMs = 25_000,
+    stallTimeoutMs = 30_000,
+    lingerMs = 5_000,
+    drainMs = 2_000,
+    clock = systemClock,
+  } = options;
+  if (typeof authorize !== "function") {
+    throw new TypeError(
+      "createWorkflowMonitor needs authorize: a function, or allowAll to try out.",
+    );
+  }
+  if (presentVersion !== undefined && !/^\w+$/.test(presentVersion)) {
+    throw new TypeError("presentVersion must be of letters, digits and _.");
+  }
+  const durations = { retainMs, abandonMs, heartbeatMs, stallTimeoutMs, lingerMs, drainMs };
+  for (const [name, ms] of Object.entries(durations)) {
+    if (!(ms >= 0 && ms < 2 ** 31)) throw new RangeError(`${name} must be milliseconds from 0.`);
+  }
+  const limits = resolveLimits(options.limits);
+  const listeners = new Listeners<MonitorEvents>(logger);
+  const report = createReport(logger, clock, (error) => listeners.tell("error", error));
+  const frames = { heartbeatMs, present };
+  const bodies = new Bodies(frames);
+  const sent = { delivered: 0 };
+
+  const shared = { store, clock, logger, limits };
+
+  const ingest = createIngest({
+    ...shared,
+    retainMs,
+    abandonMs,
+    redactError,
+    report,
+    onRevision(cursor, { event, job }) {
+      if (!listeners.has("update")) return;
+      const { jobId } = job;
+      listeners.tell("update", { jobId, cursor, event, job: toSnapshot(job, cursor) });
+    },
+  });
+
+  const rooms = new RoomManager({
+    ...shared,
+    frames,
+    bodies,
+    lingerMs,
+    stallTimeoutMs,
+    stats: sent,
+    onJoin: (event) => listeners.tell("join", event),
+    onLeave: (event) => listeners.tell("leave", event),
+  });
+
+  const egress = createEgress({
+    store,
+    rooms,
+    bodies,
+    clock,
+    heartbeatMs,
+    presentVersion,
+    gate: createGate(authorize, clock, logger),
+    inFlightBytes: limits.inFlightBytes,
+  });
+
+  const attached = new Set<() => void>();
+  let closing: Promise<void> | undefined;
+
+  const publish = (event: PublishedEvent): Promise<Cursor> =>
+    ingest.publish((event as { type?: unknown } | undefined)?.type, event);
+
+  async function get(jobId: string): Promise<JobSnapshot | undefined> {
+    const record = isJobId(jobId) ? await answered(store.read(jobId)) : undefined;
+    return record?.job && !record.expired ? toSnapshot(record.job, record.cursor) : undefined;
+  }
+
+  async function close(): Promise<void> {
+    for (const detach of attached) detach();
+    await within(ingest.finish(), drainMs);
+    rooms.drain();
+    ingest.close();
+    await within(ingest.finish(), 1_000);
+    if (!options.store) await store.close();
+  }
+
+  /** Waits, but not for ever. */
+  function within(work: Promise<void>, ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      const cancel = clock.setTimeout(resolve, ms);
+      void work.then(resolve).finally(cancel);
+    });
+  }
+
+  return {
+    egress,
+    publish,
+    get,
+
+    attach(engine) {
+      const plan = (event: unknown) => ingest.accept("plan", event);
+      const job = (event: unknown) => ingest.accept("job", event);
+      const stage = (event: unknown) => ingest.accept("stage", event);
+      engine.on("plan", plan);
+      engine.on("job", job);
+      engine.on("stage", stage);
+      const detach = () => {
+        if (!attached.delete(detach)) return;
+        engine.off("plan", plan);
+        engine.off("job", job);
+        engine.off("stage", stage);
+      };
+      attached.add(detach);
+      return detach;
+    },
+
+    async list(query = {}) {
+      if (!store.list)
+        throw new WorkflowMonitorError("unsupported", "This store cannot list jobs.");
+      return answered(store.list({ limit: 50, ...query }));
+    },
+
+    watch: (jobId, watchOptions = {}) => watch(rooms, jobId, watchOptions, limits.inFlightBytes),
+    run: (jobId, plan, work) => run({ publish, get, clock }, jobId, plan, work),
+    on: (name, listener) => listeners.on(name, listener),
+    off: (name, listener) => listeners.off(name, listener),
+
+    stats() {
+      const { viewers, ...counts } = rooms.stats;
+      const { ws, sse, watch, "long-poll": longPoll } = viewers;
+      return { ...ingest.stats, ...counts, ...sent, viewers: { ws, sse, longPoll, watch } };
+    },
+
+    drain: () => rooms.drain(),
+    close: () => {
+      closing ??= close();
+      return closing;
+    },
+  };
+}
+
+function memoryOptions({ clock, limits, stallTimeoutMs }: WorkflowMonitorOptions) {
+  const { jobs, historyBytes } = resolveLimits(limits);
+  return {
+    jobs,
+    historyBytes,
+    ...(stallTimeoutMs !== undefined && { keepMs: stallTimeoutMs }),
+    ...(clock && { clock }),
+  };
+}
+
+/** Every bad event is told to `error` listeners; the log gets a bounded number of lines. */
+function createReport(logger: Logger, clock: Clock, tell: (error: WorkflowMonitorError) => void) {
+  let second = 0;
+  let lines = 0;
+  return (error: WorkflowMonitorError): void => {
+    tell(error);
+    const now = Math.floor(clock.now() / 1_000);
+    if (now !== second) {
+      if (lines > REPORTS_PER_SECOND) {
+        logger.warn({ count: lines - REPORTS_PER_SECOND }, "more events were refused or shortened");
+      }
+      second = now;
+      lines = 0;
+    }
+    lines += 1;
+    if (lines > REPORTS_PER_SECOND) return;
+    logger.warn(
+      { jobId: error.jobId, code: error.code, reason: error.message },
+      "event refused or shortened",
+    );
+  };
+}

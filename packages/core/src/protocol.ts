@@ -1,0 +1,121 @@
+import type { ErrorCode } from "./errors.js";
+import type { WorkflowEvent } from "./events.js";
+import type { JobPatch } from "./revision.js";
+import type { JobSnapshot } from "./snapshot.js";
+import type { Status } from "./status.js";
+
+/** Every literal of the wire. PROTOCOL.md says what they mean; a test compares the two. */
+
+export const PROTOCOL_VERSION = 1;
+
+/** The WebSocket subprotocol that a client may offer. */
+export const SUBPROTOCOL = "workflow-monitor.v1";
+
+/** 44xx mirrors HTTP and is final, but for 4408 and 4429; everything else means: come back with your cursor. */
+export const CloseCode = {
+  done: 1000,
+  goingAway: 1001,
+  tooBig: 1009,
+  internal: 1011,
+  restarting: 1012,
+  overloaded: 1013,
+  fellBehind: 4000,
+  noPong: 4001,
+  tokenExpired: 4002,
+  badRequest: 4400,
+  unauthorized: 4401,
+  forbidden: 4403,
+  unknownJob: 4404,
+  unsupportedVersion: 4406,
+  tooSlowToSubscribe: 4408,
+  tooMany: 4429,
+} as const;
+
+export type CloseCode = (typeof CloseCode)[keyof typeof CloseCode];
+
+/** How a viewer is told of an error, on each transport. */
+export interface Refusal {
+  close: CloseCode;
+  httpStatus: number;
+  /** Whether the same request may succeed later. */
+  retryable: boolean;
+}
+
+export const refusals: Readonly<Record<ErrorCode, Refusal>> = {
+  refused: { close: CloseCode.badRequest, httpStatus: 400, retryable: false },
+  shortened: { close: CloseCode.badRequest, httpStatus: 400, retryable: false },
+  bad_request: { close: CloseCode.badRequest, httpStatus: 400, retryable: false },
+  unknown_job: { close: CloseCode.unknownJob, httpStatus: 404, retryable: false },
+  unsupported: { close: CloseCode.badRequest, httpStatus: 501, retryable: false },
+  unsupported_version: { close: CloseCode.unsupportedVersion, httpStatus: 406, retryable: false },
+  too_many_viewers: { close: CloseCode.tooMany, httpStatus: 429, retryable: true },
+  overloaded: { close: CloseCode.overloaded, httpStatus: 503, retryable: true },
+  conflict: { close: CloseCode.overloaded, httpStatus: 503, retryable: true },
+  unavailable: { close: CloseCode.overloaded, httpStatus: 503, retryable: true },
+  draining: { close: CloseCode.restarting, httpStatus: 503, retryable: true },
+  closed: { close: CloseCode.restarting, httpStatus: 503, retryable: true },
+  internal: { close: CloseCode.internal, httpStatus: 500, retryable: true },
+};
+
+/** How a viewer watches; `watch` is a program in the host's process. */
+export type Transport = "ws" | "sse" | "poll" | "long-poll" | "watch";
+
+/** `full`: each update carries the job. `delta`: what changed, for `applyPatch`. */
+export type Mode = "full" | "delta";
+
+export const parseMode = (text: unknown): Mode | undefined =>
+  text === undefined || text === "full" ? "full" : text === "delta" ? "delta" : undefined;
+
+export interface SnapshotFrame {
+  type: "snapshot";
+  jobId: string;
+  cursor: string;
+  /** `events` holds every event since the viewer's cursor. */
+  resumed: boolean;
+  /** It replaces updates: the viewer, or the wire, could not take them one by one. */
+  behind?: true;
+  done: boolean;
+  heartbeatMs: number;
+  /** The i-th of n belongs to revision head − n + i. */
+  events: WorkflowEvent[];
+  job: JobSnapshot;
+}
+
+export interface UpdateFrame {
+  type: "update";
+  jobId: string;
+  cursor: string;
+  event: WorkflowEvent;
+  /** In mode `full`. */
+  job?: JobSnapshot;
+  /** In mode `delta`. */
+  patch?: JobPatch;
+}
+
+export interface HeartbeatFrame {
+  type: "heartbeat";
+  timestamp: string;
+  /** The store is away: what is shown may be old. */
+  stale?: true;
+}
+
+/** The viewer has everything, and the job is over. */
+export interface EndFrame {
+  type: "end";
+  jobId: string;
+  cursor: string;
+  status: Status;
+}
+
+export interface ErrorFrame {
+  type: "error";
+  jobId?: string;
+  code: ErrorCode;
+  message: string;
+  retryable: boolean;
+  retryAfterMs?: number;
+}
+
+/** Server to viewer. Viewers ignore types and fields that they do not know. */
+export type Frame = SnapshotFrame | UpdateFrame | HeartbeatFrame | EndFrame | ErrorFrame;
+export type FrameType = Frame["type"];

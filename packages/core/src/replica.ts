@@ -1,0 +1,285 @@
+import { WorkflowMonitorError } from "./errors.js";
+import { History } from "./history.js";
+import type { Clock, Logger } from "./host.js";
+import { applyPatch, type Cursor, ORIGIN, type Revision } from "./revision.js";
+import type { JobState } from "./snapshot.js";
+import type { Announced, JobRecord, JobStore, Note } from "./store.js";
+
+export interface ReplicaContext {
+  store: JobStore;
+  clock: Clock;
+  logger: Logger;
+  limits: { historyBytes: number };
+  stallTimeoutMs: number;
+}
+
+/** What a replica tells its room, in the turn in which it happens. */
+export interface ReplicaListener {
+  /** A batch followed the former head; `jobs[i]` is the state after `revisions[i]`. */
+  advanced(revisions: readonly Revision[], jobs: readonly JobState[]): void;
+  /** The head moved in another way: who stood at the former one has to be brought to this. */
+  jumped(): void;
+  /** The job has been gone from the store for a minute. */
+  vanished(): void;
+}
+
+const MAX_NOTES = 1_000;
+const READ_AGAIN_MS = 1_000;
+const VANISHED_MS = 60_000;
+const CHECK_MS = { least: 25_000, spread: 15_000 };
+
+/**
+ * One job's log on this node: its head and its last events. It follows the store, and repairs by
+ * reading whatever the announcements lost, repeated or reordered. It applies patches; only ingest
+ * reduces.
+ */
+export class Replica {
+  readonly #jobId: string;
+  readonly #context: ReplicaContext;
+  readonly #listener: ReplicaListener;
+  readonly #history = new History();
+  #cursor: Cursor = ORIGIN;
+  #job: JobState | undefined;
+  #unfollow: (() => void) | undefined;
+  #closed = false;
+  #stale = false;
+  /** Announcements that come while the store is being read; undefined while it is not. */
+  #waiting: Announced[] | undefined;
+  /** They were too many, or the connection came back meanwhile: read once more. */
+  #readOnceMore = false;
+  #repairing: Promise<void> | undefined;
+  #refreshing: Promise<void> | undefined;
+  /** Numbers of the last read begun and done, and when. */
+  readonly #reads = { begun: 0, done: 0, at: Number.NEGATIVE_INFINITY };
+  readonly #timers = new Map<"check" | "again" | "vanish", () => void>();
+
+  constructor(jobId: string, context: ReplicaContext, listener: ReplicaListener) {
+    this.#jobId = jobId;
+    this.#context = context;
+    this.#listener = listener;
+  }
+
+  /** The state at the head. There from `open` on. */
+  get job(): JobState {
+    return this.#job as JobState;
+  }
+
+  get cursor(): Cursor {
+    return this.#cursor;
+  }
+
+  /** False for a job that was over when it was opened: then this is an answer, not a replica. */
+  get following(): boolean {
+    return this.#unfollow !== undefined;
+  }
+
+  /** The store's connection is lost: this may be old. */
+  get stale(): boolean {
+    return this.#stale;
+  }
+
+  /**
+   * Gap-free: read (is there anything to follow?), follow, read with history, drop what is covered.
+   * Rejects with `unknown_job`, or with what the store rejects with.
+   */
+  async open(): Promise<void> {
+    const first = this.#existing(await this.#read());
+    if (!first.job?.done) await this.#follow();
+    let record = this.#existing(await this.#read(ORIGIN));
+    if (!record.job?.done && !this.#unfollow) {
+      // It was over, and began again between the two reads.
+      await this.#follow();
+      record = this.#existing(await this.#read(ORIGIN));
+    }
+    if (this.#closed) return;
+    this.#take(record);
+    this.#hearWaiting();
+    if (this.#unfollow) this.#scheduleCheck();
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#unfollow?.();
+    for (const cancel of this.#timers.values()) cancel();
+    this.#timers.clear();
+  }
+
+  /** The events after a cursor of this epoch; undefined when history does not reach back to it. */
+  since(cursor: Cursor | null): Buffer[] | undefined {
+    const missed = this.missedBy(cursor);
+    return missed === undefined ? undefined : this.#history.last(missed);
+  }
+
+  /** How many revisions there are after a cursor; undefined for one that is not of this log. */
+  missedBy(cursor: Cursor | null): number | undefined {
+    return cursor && this.#reaches(cursor) ? this.#cursor.revision - cursor.revision : undefined;
+  }
+
+  #reaches(cursor: Cursor): boolean {
+    return cursor.epoch === this.#cursor.epoch && cursor.revision <= this.#cursor.revision;
+  }
+
+  /** The number of the last read begun: what `catchUpTo` takes as "by now". */
+  get readsBegun(): number {
+    return this.#reads.begun;
+  }
+
+  /**
+   * A cursor that is ahead of the head or of another epoch: another node may know more, so the store
+   * is asked, once for everybody and at most once a second. Resolves when it is known, or when a
+   * read that began after `readsBegun` did not know it either: then it is nobody's.
+   */
+  async catchUpTo(cursor: Cursor, readsBegun: number): Promise<void> {
+    while (!this.#closed && !this.#reaches(cursor) && this.#reads.done <= readsBegun) {
+      const { done } = this.#reads;
+      this.#refreshing ??= this.#refresh().finally(() => {
+        this.#refreshing = undefined;
+      });
+      await this.#refreshing;
+      if (this.#reads.done === done && !this.#closed) {
+        throw new WorkflowMonitorError("unavailable", "The store does not answer: try again.");
+      }
+    }
+  }
+
+  async #refresh(): Promise<void> {
+    const wait = this.#reads.at + READ_AGAIN_MS - this.#context.clock.now();
+    if (wait > 0)
+      await new Promise<void>((resolve) => this.#context.clock.setTimeout(resolve, wait));
+    await this.#repair();
+  }
+
+  /** Reads what announcements did not bring. One read at a time. */
+  #repair(): Promise<void> {
+    this.#repairing ??= this.#readAndTake();
+    return this.#repairing;
+  }
+
+  async #readAndTake(): Promise<void> {
+    this.#waiting = [];
+    try {
+      const record = await this.#read(this.#cursor);
+      if (this.#closed) return;
+      if (record && !record.expired) this.#take(record);
+      else this.#missing();
+    } catch (thrown) {
+      this.#context.logger.warn({ jobId: this.#jobId, err: thrown }, "the store does not answer");
+      this.#setTimer("again", READ_AGAIN_MS, () => void this.#repair());
+    }
+    this.#repairing = undefined;
+    this.#hearWaiting();
+  }
+
+  async #read(after?: Cursor): Promise<JobRecord | undefined> {
+    this.#reads.begun += 1;
+    const number = this.#reads.begun;
+    const record = await this.#context.store.read(this.#jobId, after);
+    this.#reads.done = number;
+    this.#reads.at = this.#context.clock.now();
+    return record;
+  }
+
+  #existing(record: JobRecord | undefined): JobRecord {
+    if (record && !record.expired) return record;
+    this.close();
+    throw unknownJob(this.#jobId);
+  }
+
+  async #follow(): Promise<void> {
+    this.#waiting = [];
+    const unfollow = await this.#context.store.follow(this.#jobId, (note) => this.#hear(note));
+    if (this.#closed) unfollow();
+    else this.#unfollow = unfollow;
+  }
+
+  #hear(note: Note): void {
+    if (this.#closed) return;
+    if (note === "lost") this.#stale = true;
+    else if (note === "restored") {
+      this.#stale = false;
+      if (this.#waiting) this.#readOnceMore = true;
+      else void this.#repair();
+    } else if (!this.#waiting) this.#hearBatch(note);
+    else if (this.#waiting.length < MAX_NOTES) this.#waiting.push(note);
+    else this.#readOnceMore = true;
+  }
+
+  #hearWaiting(): void {
+    const notes = this.#waiting ?? [];
+    const readOnceMore = this.#readOnceMore;
+    this.#waiting = undefined;
+    this.#readOnceMore = false;
+    for (const note of notes) this.#hear(note);
+    if (readOnceMore) void this.#repair();
+  }
+
+  #hearBatch({ cursor, revisions }: Announced): void {
+    const sameEpoch = cursor.epoch === this.#cursor.epoch;
+    if (sameEpoch && cursor.revision <= this.#cursor.revision) return; // covered by what was read
+    const follows = sameEpoch && cursor.revision - revisions.length === this.#cursor.revision;
+    if (follows) this.#advance(cursor, revisions);
+    else void this.#repair();
+  }
+
+  #advance(cursor: Cursor, revisions: readonly Revision[]): void {
+    const { clock, limits, stallTimeoutMs } = this.#context;
+    let { job } = this;
+    const jobs = revisions.map(({ patch }) => {
+      job = applyPatch(job, patch);
+      return job;
+    });
+    this.#job = job;
+    this.#cursor = cursor;
+    this.#history.append(
+      revisions.map(({ event }) => event),
+      clock.now(),
+    );
+    this.#listener.advanced(revisions, jobs);
+    this.#history.trim(limits.historyBytes, clock.now(), stallTimeoutMs);
+  }
+
+  #take({ cursor, job, events = [] }: JobRecord): void {
+    this.#cancelTimer("vanish");
+    const sameEpoch = cursor.epoch === this.#cursor.epoch;
+    const missed = sameEpoch ? cursor.revision - this.#cursor.revision : Number.POSITIVE_INFINITY;
+    if (!job || missed <= 0) return;
+    if (events.length !== missed) this.#history.clear(); // they do not join on to what it holds
+    this.#history.append(events, this.#context.clock.now());
+    this.#job = job;
+    this.#cursor = cursor;
+    this.#listener.jumped();
+  }
+
+  /** The store lost it, or its time is over. A publisher may bring it back. SPEC R15. */
+  #missing(): void {
+    if (this.#timers.has("vanish")) return;
+    this.#setTimer("vanish", VANISHED_MS, () => this.#listener.vanished());
+  }
+
+  /** Announcements can get lost in silence. */
+  #scheduleCheck(): void {
+    this.#setTimer("check", CHECK_MS.least + Math.random() * CHECK_MS.spread, () => {
+      void this.#repair();
+      this.#scheduleCheck();
+    });
+  }
+
+  #setTimer(name: "check" | "again" | "vanish", ms: number, fn: () => void): void {
+    this.#cancelTimer(name);
+    const cancel = this.#context.clock.setTimeout(() => {
+      this.#timers.delete(name);
+      fn();
+    }, ms);
+    this.#timers.set(name, cancel);
+  }
+
+  #cancelTimer(name: "check" | "again" | "vanish"): void {
+    this.#timers.get(name)?.();
+    this.#timers.delete(name);
+  }
+}
+
+export const unknownJob = (jobId: string): WorkflowMonitorError =>
+  new WorkflowMonitorError("unknown_job", "There is no such job, or you may not see it.", {
+    jobId,
+  });

@@ -1,0 +1,92 @@
+import type { JobSnapshot, JobState, StageSnapshot } from "./snapshot.js";
+
+/** A place in a job's log: `revision` events of `epoch` (12 of [a-z0-9], one life of the stored log). */
+export interface Cursor {
+  readonly epoch: string;
+  readonly revision: number;
+}
+
+/** Before the first revision of any log: reading after it gives all the history there is. */
+export const ORIGIN: Cursor = { epoch: "", revision: 0 };
+
+export const printCursor = ({ epoch, revision }: Cursor): string => `${epoch}.${revision}`;
+
+/** The cursor that a text of the form `<epoch>.<revision>` stands for; undefined for anything else. */
+export function parseCursor(text: unknown): Cursor | undefined {
+  if (typeof text !== "string" || text.length > 32) return undefined;
+  const match = /^([a-z0-9]{12})\.(0|[1-9][0-9]*)$/.exec(text);
+  const revision = Number(match?.[2]);
+  return match?.[1] && Number.isSafeInteger(revision) ? { epoch: match[1], revision } : undefined;
+}
+
+export const sameCursor = (one: Cursor, other: Cursor): boolean =>
+  one.revision === other.revision && one.epoch === other.epoch;
+
+/**
+ * What a revision changed: the changed top-level fields, `stages` with only the changed stages, each
+ * of them whole, and `stageOrder`, the complete order, when the set or the order of stages changed.
+ */
+export type JobPatch = Partial<JobState> & { stageOrder?: string[]; revision?: number };
+
+/** What happened, and what it changed. */
+export interface Revision {
+  /** The event as JSON text, made once: every viewer gets these bytes. */
+  event: string;
+  patch: JobPatch;
+}
+
+/** The unit of storing, announcing and flushing. */
+export interface Batch {
+  /** Unique: a batch whose append has an unknown outcome is looked up by it. */
+  id: string;
+  /** At least one. */
+  revisions: Revision[];
+  /** The state after the last of them. */
+  job: JobState;
+  /** How long the job stays readable after this, in milliseconds. SPEC R15. */
+  ttlMs: number;
+}
+
+/** The patch that makes `after` of `before`. */
+export function diff(before: JobState, after: JobState): JobPatch {
+  const patch: JobPatch = {};
+  for (const key in after) {
+    const field = key as keyof JobState;
+    if (field !== "stages" && before[field] !== after[field]) {
+      Object.assign(patch, { [field]: after[field] });
+    }
+  }
+  if (before.stages === after.stages) return patch;
+  const sameOrder =
+    before.stages.length === after.stages.length &&
+    after.stages.every(({ stage }, at) => stage === before.stages[at]?.stage);
+  if (sameOrder) patch.stages = after.stages.filter((stage, at) => stage !== before.stages[at]);
+  else {
+    const known = new Set(before.stages);
+    patch.stages = after.stages.filter((stage) => !known.has(stage));
+    patch.stageOrder = after.stages.map(({ stage }) => stage);
+  }
+  return patch;
+}
+
+/**
+ * The job after a patch. Pure; the keys keep their order, so that its JSON text equals the poll's
+ * body. Works on a snapshot, as viewers have it, and on a state without its place in the log.
+ */
+export function applyPatch<J extends JobState | JobSnapshot>(job: J, patch: JobPatch): J {
+  const { stageOrder, stages, ...fields } = patch;
+  const next = { ...job, ...fields };
+  if (stages === undefined && stageOrder === undefined) return next;
+  if (stageOrder === undefined && stages?.length === 1) {
+    // The usual case: one stage changed.
+    const at = job.stages.findIndex(({ stage }) => stage === stages[0]?.stage);
+    if (at !== -1) next.stages = job.stages.with(at, stages[0] as StageSnapshot);
+    return next;
+  }
+  const byName = new Map(job.stages.map((stage) => [stage.stage, stage]));
+  for (const stage of stages ?? []) byName.set(stage.stage, stage);
+  next.stages = (stageOrder ?? job.stages.map(({ stage }) => stage))
+    .map((name) => byName.get(name))
+    .filter((stage) => stage !== undefined);
+  return next;
+}

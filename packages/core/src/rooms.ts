@@ -1,0 +1,154 @@
+import { toMonitorError, WorkflowMonitorError } from "./errors.js";
+import { isJobId } from "./normalise.js";
+import type { Transport } from "./protocol.js";
+import { unknownJob } from "./replica.js";
+import type { Cursor } from "./revision.js";
+import {
+  type EndReason,
+  type Member,
+  Room,
+  type RoomContext,
+  type Seat,
+  type Viewer,
+} from "./room.js";
+
+/** What the host may hear of joins and leaves. */
+export interface ViewerEvent {
+  jobId: string;
+  viewer: string;
+  transport: Transport;
+}
+
+export interface LeaveEvent extends ViewerEvent, EndReason {
+  durationMs: number;
+  /** Revisions that reached the viewer after its first snapshot. */
+  delivered: number;
+}
+
+export interface RoomsOptions extends Omit<RoomContext, "onJoin" | "onLeave"> {
+  onJoin(event: ViewerEvent): void;
+  onLeave(event: LeaveEvent): void;
+}
+
+/** The rooms of this node: one for each job that somebody watches, or watched a moment ago. */
+export class RoomManager {
+  readonly #options: RoomsOptions;
+  readonly #context: RoomContext;
+  readonly #rooms = new Map<string, Room>();
+  readonly #viewers: Record<Transport, number> = {
+    ws: 0,
+    sse: 0,
+    poll: 0,
+    "long-poll": 0,
+    watch: 0,
+  };
+  readonly #perAddress = new Map<string, number>();
+  #lastViewer = 0;
+  #draining = false;
+
+  constructor(options: RoomsOptions) {
+    this.#options = options;
+    this.#context = {
+      ...options,
+      onJoin: ({ jobId, viewer: { id, transport } }) =>
+        options.onJoin({ jobId, viewer: id, transport }),
+      onLeave: (seat, reason) => this.#left(seat, reason),
+    };
+  }
+
+  get stats() {
+    let parked = 0;
+    for (const room of this.#rooms.values()) parked += room.parked;
+    return { rooms: this.#rooms.size, parked, viewers: { ...this.#viewers } };
+  }
+
+  /** The store is away for at least one room. */
+  get stale(): boolean {
+    for (const room of this.#rooms.values()) if (room.stale) return true;
+    return false;
+  }
+
+  /**
+   * Seats a member in its job's room and sends it its first frame. Rejects with a
+   * WorkflowMonitorError: `unknown_job`, `too_many_viewers`, `unavailable`, `draining`.
+   */
+  async join(
+    jobId: string,
+    member: Member,
+    after: Cursor | null,
+    transport: Transport,
+    remoteAddress?: string,
+  ): Promise<Seat> {
+    if (this.#draining) throw draining(jobId);
+    if (!isJobId(jobId)) throw unknownJob(jobId);
+    this.#checkLimits(jobId, remoteAddress);
+    this.#lastViewer += 1;
+    const viewer = { id: `v${this.#lastViewer.toString(36)}`, transport, remoteAddress };
+    this.#count(viewer, 1);
+    try {
+      for (;;) {
+        const seat = await this.#room(jobId).join(member, viewer, after);
+        if (seat) return seat;
+        if (this.#draining) throw draining(jobId); // else that room closed: try the next one
+      }
+    } catch (thrown) {
+      this.#count(viewer, -1);
+      throw toMonitorError(thrown, "unavailable", "The store does not answer: try again.");
+    }
+  }
+
+  /** Sends every viewer away, to come back elsewhere; refuses new ones from now on. */
+  drain(): void {
+    this.#draining = true;
+    for (const room of [...this.#rooms.values()]) {
+      room.endAll(draining(room.jobId));
+      room.close();
+    }
+  }
+
+  #room(jobId: string): Room {
+    let room = this.#rooms.get(jobId);
+    if (!room) {
+      const opened = new Room(jobId, this.#context, () => {
+        // A late close of an old room leaves its successor alone.
+        if (this.#rooms.get(jobId) === opened) this.#rooms.delete(jobId);
+      });
+      room = opened;
+      this.#rooms.set(jobId, room);
+    }
+    return room;
+  }
+
+  #checkLimits(jobId: string, remoteAddress: string | undefined): void {
+    const { viewersPerJob, viewersPerAddress } = this.#options.limits;
+    const ofJob = this.#rooms.get(jobId)?.size ?? 0;
+    const ofAddress = remoteAddress === undefined ? 0 : (this.#perAddress.get(remoteAddress) ?? 0);
+    if (ofJob < viewersPerJob && ofAddress < viewersPerAddress) return;
+    throw new WorkflowMonitorError("too_many_viewers", "Too many viewers: come back later.", {
+      jobId,
+      retryAfterMs: 10_000,
+    });
+  }
+
+  #count({ transport, remoteAddress }: Viewer, change: 1 | -1): void {
+    this.#viewers[transport] += change;
+    if (remoteAddress === undefined || this.#options.limits.viewersPerAddress === Infinity) return;
+    const count = (this.#perAddress.get(remoteAddress) ?? 0) + change;
+    if (count > 0) this.#perAddress.set(remoteAddress, count);
+    else this.#perAddress.delete(remoteAddress);
+  }
+
+  #left({ jobId, viewer, joinedAt, delivered }: Seat, { code, reason }: EndReason): void {
+    this.#count(viewer, -1);
+    const durationMs = this.#options.clock.now() - joinedAt;
+    const { id, transport } = viewer;
+    const event = { jobId, viewer: id, transport, code, reason, durationMs, delivered };
+    this.#options.logger.info(event, "viewer disconnected");
+    this.#options.onLeave(event);
+  }
+}
+
+const draining = (jobId: string): WorkflowMonitorError =>
+  new WorkflowMonitorError("draining", "This server is going away: come back with your cursor.", {
+    jobId,
+  });

@@ -1,0 +1,90 @@
+import { toMonitorError } from "./errors.js";
+import type { Codec } from "./frames.js";
+import { CloseCode, type Frame } from "./protocol.js";
+import { type Cursor, parseCursor } from "./revision.js";
+import type { Member, Seat } from "./room.js";
+import type { RoomManager } from "./rooms.js";
+
+export interface WatchOptions {
+  /** Where to go on; as a cursor or as its text. Default: from now. */
+  after?: Cursor | string;
+  /** Ends the iteration. */
+  signal?: AbortSignal;
+}
+
+const EMPTY = Buffer.alloc(0);
+const NEWLINE = Buffer.from("\n");
+
+/** Frames as lines of JSON. */
+const lines: Codec = { wrap: () => ({ head: EMPTY, tail: NEWLINE }) };
+
+/**
+ * A viewer in the host's own process: it sits in the room like any other, and gets the same bytes.
+ * A consumer that falls behind gets a `snapshot` frame instead of what it missed.
+ */
+export async function* watch(
+  rooms: RoomManager,
+  jobId: string,
+  { after, signal }: WatchOptions,
+  inFlightBytes: number,
+): AsyncGenerator<Frame, void, undefined> {
+  const queue: { frames: Frame[]; bytes: number }[] = [];
+  let queuedBytes = 0;
+  let failure: Error | undefined;
+  let ended = false;
+  let wake = () => {};
+
+  const member: Member = {
+    codec: lines,
+    mode: "full",
+    get writable() {
+      return queuedBytes < inFlightBytes;
+    },
+    write(parts) {
+      const text = Buffer.concat(parts).toString();
+      const frames = text
+        .trimEnd()
+        .split("\n")
+        .map((line) => JSON.parse(line) as Frame);
+      queue.push({ frames, bytes: text.length });
+      queuedBytes += text.length;
+      wake();
+    },
+    end() {
+      ended = true;
+      wake();
+    },
+  };
+  const abort = () => {
+    ended = true;
+    queue.length = 0;
+    wake();
+  };
+
+  if (signal?.aborted) return;
+  signal?.addEventListener("abort", abort);
+  let seat: Seat | undefined;
+  try {
+    const cursor = typeof after === "string" ? parseCursor(after) : after;
+    seat = await rooms.join(jobId, member, cursor ?? null, "watch");
+    for (;;) {
+      const next = queue.shift();
+      if (next) {
+        queuedBytes -= next.bytes;
+        yield* next.frames;
+        if (queue.length === 0) seat.resume();
+      } else if (ended) break;
+      else {
+        await new Promise<void>((resolve) => {
+          wake = resolve;
+        });
+      }
+    }
+  } catch (thrown) {
+    failure = toMonitorError(thrown, "internal", "The watch failed.");
+  } finally {
+    signal?.removeEventListener("abort", abort);
+    seat?.leave({ code: CloseCode.goingAway, reason: "the watch ended" });
+  }
+  if (failure) throw failure;
+}

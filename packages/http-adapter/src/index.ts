@@ -1,0 +1,2 @@
+export type { WorkflowMonitorHttpOptions } from "./plugin.js";
+export { workflowMonitorHttp } from "./plugin.js";

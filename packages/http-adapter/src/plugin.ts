@@ -1,0 +1,141 @@
+import type { Socket } from "node:net";
+import {
+  type AuthorizeRequest,
+  type JobQuery,
+  type WorkflowMonitor,
+  WorkflowMonitorError,
+} from "@org/workflow-monitor";
+import type {
+  FastifyInstance,
+  FastifyPluginAsync,
+  FastifyReply,
+  FastifyRequest,
+  FastifySchema,
+} from "fastify";
+import type { Static } from "typebox";
+import { noneMatch } from "./conditional.js";
+import { sendProblem } from "./problem.js";
+import { jobPage, jobParams, jobSnapshot, listQuery, problem } from "./schemas.js";
+
+export interface WorkflowMonitorHttpOptions {
+  monitor: WorkflowMonitor;
+  /** Default `/jobs`. Fastify's `prefix` goes before it. */
+  path?: string;
+}
+
+/** Seconds after which a poller may ask again. */
+const RETRY_AFTER = "2";
+
+/**
+ * `GET /jobs/:id` and `GET /jobs` as a Fastify plugin. `app.close()` alone ends everything: the
+ * monitor is drained before the server waits for its connections.
+ */
+export const workflowMonitorHttp: FastifyPluginAsync<WorkflowMonitorHttpOptions> = async (
+  app,
+  { monitor, path = "/jobs" },
+) => {
+  const { egress } = monitor;
+  const errors = { "4xx": problem, "5xx": problem };
+
+  app.setErrorHandler((error: Parameters<typeof sendProblem>[1], request, reply) => {
+    if (error.name !== "WorkflowMonitorError" && !(error as { validation?: unknown }).validation) {
+      request.log.error({ err: error }, "request failed");
+    }
+    return sendProblem(reply, error);
+  });
+
+  app.get<{ Params: Static<typeof jobParams> }>(
+    `${path}/:id`,
+    {
+      schema: documented("A job as it is now", {
+        params: jobParams,
+        response: { 200: jobSnapshot, ...errors },
+      }),
+    },
+    async (request, reply) => {
+      const jobId = request.params.id;
+      const { tag, bytes, done } = await egress.read({
+        ...about(request),
+        jobId,
+        action: "watch",
+        transport: "poll",
+      });
+      cacheHeaders(reply, tag);
+      if (!done) reply.header("retry-after", RETRY_AFTER);
+      if (noneMatch(request.headers["if-none-match"], tag)) return reply.code(304).send();
+      // Bytes, not an object: encoded once a revision, and the same as in the frames.
+      return reply.header("content-type", "application/json; charset=utf-8").send(bytes);
+    },
+  );
+
+  app.get<{ Querystring: Static<typeof listQuery> }>(
+    path,
+    {
+      schema: documented("Jobs, newest first", {
+        querystring: listQuery,
+        response: { 200: jobPage, ...errors },
+      }),
+    },
+    async (request, reply) => {
+      const list = { jobId: null, action: "list", transport: "poll" } as const;
+      const page = await egress.list({ ...about(request), ...list }, toQuery(request.query));
+      reply.header("cache-control", "private, no-cache").header("vary", "Authorization, Cookie");
+      return page;
+    },
+  );
+
+  endSilentSockets(app);
+  app.addHook("preClose", async () => monitor.drain());
+};
+
+/** `summary` is known to `@fastify/swagger`'s types only, which hosts may do without. */
+const documented = (summary: string, schema: FastifySchema): FastifySchema =>
+  ({ summary, ...schema }) as FastifySchema;
+
+function about(
+  request: FastifyRequest,
+): Pick<AuthorizeRequest, "headers" | "query" | "remoteAddress"> {
+  return {
+    headers: request.headers,
+    query: request.query as AuthorizeRequest["query"],
+    remoteAddress: request.ip,
+  };
+}
+
+function cacheHeaders(reply: FastifyReply, tag: string): void {
+  reply.header("etag", `"${tag}"`);
+  reply.header("cache-control", "private, no-cache");
+  reply.header("vary", "Authorization, Cookie");
+}
+
+function toQuery({ status, label = [], limit, cursor }: Static<typeof listQuery>): JobQuery {
+  const labels = label.map((text) => {
+    const colon = text.indexOf(":");
+    return [text.slice(0, colon), text.slice(colon + 1)] as const;
+  });
+  if (new Set(labels.map(([key]) => key)).size !== labels.length) {
+    throw new WorkflowMonitorError("bad_request", "A label has one value: name each key once.");
+  }
+  return {
+    limit,
+    labels: Object.fromEntries(labels),
+    ...(status !== undefined && { status }),
+    ...(cursor !== undefined && { cursor }),
+  };
+}
+
+/**
+ * Browsers connect in advance. On Node 20 `server.close()` waits for connections that never sent a
+ * request, until their headers time out after a minute: they are ended here.
+ */
+function endSilentSockets(app: FastifyInstance): void {
+  const silent = new Set<Socket>();
+  app.server.on("connection", (socket: Socket) => {
+    silent.add(socket);
+    socket.once("close", () => silent.delete(socket));
+  });
+  app.server.on("request", ({ socket }: { socket: Socket }) => silent.delete(socket));
+  app.addHook("preClose", async () => {
+    for (const socket of silent) if (socket.bytesRead === 0) socket.destroy();
+  });
+}

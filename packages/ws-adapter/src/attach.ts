@@ -1,0 +1,165 @@
+import type { IncomingMessage, Server } from "node:http";
+import type { Socket } from "node:net";
+import type { Duplex } from "node:stream";
+import {
+  type Mode,
+  parseCursor,
+  parseMode,
+  SUBPROTOCOL,
+  type WorkflowMonitor,
+  WorkflowMonitorError,
+} from "@org/workflow-monitor";
+import { type WebSocket, WebSocketServer } from "ws";
+import { Connection } from "./connection.js";
+
+export interface WebSocketOptions {
+  monitor: WorkflowMonitor;
+  /** Default `/ws`. Other paths are left to other upgrade handlers; without any they get 404. */
+  path?: string;
+  /**
+   * Origins that may connect, exactly as browsers send them: `https://app.example`. Default: the same
+   * host as the request's Host header. A missing Origin is no browser, and passes.
+   */
+  origins?: readonly string[];
+}
+
+export interface WebSocketAdapter {
+  /** For hosts that own the server's `upgrade` event: the path is not looked at. */
+  handleUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void;
+  /** Stops taking connections, closes those there are (1012), and resolves when they are gone. Idempotent. */
+  close(): Promise<void>;
+}
+
+/** A viewer has nothing long to say. */
+const MAX_MESSAGE_BYTES = 4 * 1024;
+const CLOSE_TIMEOUT_MS = 2_000;
+
+/**
+ * Serves `GET <path>?jobId=<id>[&after=<cursor>][&mode=full|delta]` as WebSocket, on any
+ * `http.Server`. With `server` null, call `handleUpgrade` yourself.
+ */
+export function attachWebSocket(
+  server: Server | null,
+  options: WebSocketOptions,
+): WebSocketAdapter {
+  const { monitor, path = "/ws", origins } = options;
+  const connections = new Set<Connection>();
+  let closing: Promise<void> | undefined;
+  let onEmpty = () => {};
+
+  const serverOptions = {
+    noServer: true,
+    perMessageDeflate: false,
+    clientTracking: false,
+    maxPayload: MAX_MESSAGE_BYTES,
+    closeTimeout: CLOSE_TIMEOUT_MS,
+    handleProtocols: (offered: Set<string>) => offered.has(SUBPROTOCOL) && SUBPROTOCOL,
+  };
+  const handshake = new WebSocketServer(serverOptions);
+
+  function handleUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
+    if (!allowedOrigin(request, origins)) return refuseUpgrade(socket, "403 Forbidden");
+    if (closing) return refuseUpgrade(socket, "503 Service Unavailable");
+    const url = parseUrl(request);
+    if (!url) return refuseUpgrade(socket, "400 Bad Request");
+    // The handshake's socket is a net.Socket: a TLS one is, too.
+    handshake.handleUpgrade(request, socket, head, (ws) =>
+      welcome(ws, socket as Socket, request, url),
+    );
+  }
+
+  function welcome(ws: WebSocket, socket: Socket, request: IncomingMessage, url: URL): void {
+    const query = Object.fromEntries(url.searchParams);
+    const mode = parseMode(query.mode);
+    const connection = new Connection(ws, socket, monitor.egress, mode ?? "full", () => {
+      connections.delete(connection);
+      if (connections.size === 0) onEmpty();
+    });
+    connections.add(connection);
+    const fault = faultOf(request, query, mode);
+    if (fault) return connection.refuse(fault);
+    void connection.watch(
+      {
+        jobId: query.jobId as string,
+        action: "watch",
+        transport: "ws",
+        headers: request.headers,
+        query,
+        remoteAddress: socket.remoteAddress,
+      },
+      parseCursor(query.after) ?? null,
+    );
+  }
+
+  function onUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
+    if (parseUrl(request)?.pathname === path) handleUpgrade(request, socket, head);
+    // Nobody else to answer it: a socket that is left alone hangs until its client gives up.
+    else if (server?.listenerCount("upgrade") === 1) refuseUpgrade(socket, "404 Not Found");
+  }
+
+  async function close(): Promise<void> {
+    server?.off("upgrade", onUpgrade);
+    if (connections.size === 0) return;
+    const empty = new Promise<void>((resolve) => {
+      onEmpty = resolve;
+    });
+    const restarting = new WorkflowMonitorError(
+      "draining",
+      "This server is going away: come back with your cursor.",
+    );
+    for (const connection of connections) connection.refuse(restarting);
+    await empty; // ws ends those who do not answer after CLOSE_TIMEOUT_MS
+  }
+
+  server?.on("upgrade", onUpgrade);
+  return {
+    handleUpgrade,
+    close() {
+      closing ??= close();
+      return closing;
+    },
+  };
+}
+
+/** Why a connection cannot be served, once it can be told: browsers cannot read a refused upgrade. */
+function faultOf(
+  request: IncomingMessage,
+  { jobId }: Record<string, string>,
+  mode: Mode | undefined,
+): WorkflowMonitorError | undefined {
+  const offered = (request.headers["sec-websocket-protocol"] ?? "").split(",").map((p) => p.trim());
+  if (!offered.includes(SUBPROTOCOL) && offered.some((p) => p.startsWith("workflow-monitor."))) {
+    return new WorkflowMonitorError("unsupported_version", `This server speaks ${SUBPROTOCOL}.`);
+  }
+  if (!jobId) {
+    return new WorkflowMonitorError("bad_request", "Say which job: connect with ?jobId=<id>.");
+  }
+  if (!mode)
+    return new WorkflowMonitorError("bad_request", "mode must be full or delta.", { jobId });
+  return undefined;
+}
+
+/** CORS does not protect WebSockets: any page may open one, with the user's cookies. */
+function allowedOrigin({ headers }: IncomingMessage, origins?: readonly string[]): boolean {
+  const { origin, host } = headers;
+  if (origin === undefined) return true;
+  if (origins) return origins.includes(origin);
+  try {
+    return new URL(origin).host === host;
+  } catch {
+    return false; // "null" of a sandboxed page
+  }
+}
+
+function parseUrl({ url = "/" }: IncomingMessage): URL | undefined {
+  try {
+    return new URL(url, "http://host");
+  } catch {
+    return undefined;
+  }
+}
+
+function refuseUpgrade(socket: Duplex, status: string): void {
+  socket.on("error", () => {});
+  socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
+}

@@ -1,0 +1,2 @@
+export type { WebSocketAdapter, WebSocketOptions } from "./attach.js";
+export { attachWebSocket } from "./attach.js";
