@@ -9,11 +9,19 @@ export type WorkflowEngineEvents = {
   stage: (event: StageEvent) => void;
 };
 
+type Subscribe = <E extends keyof WorkflowEngineEvents>(
+  event: E,
+  listener: WorkflowEngineEvents[E],
+) => unknown;
+
 /**
- * The port to a workflow engine: any emitter with these two methods and these events, Node's and
- * eventemitter3's among them.
+ * The port to a workflow engine: any emitter with these two methods and these events, Node's,
+ * eventemitter3's and any typed-emitter among them.
  */
-export type WorkflowEngine = Pick<TypedEmitter<WorkflowEngineEvents>, "on" | "off">;
+export interface WorkflowEngine {
+  on: Subscribe;
+  off: Subscribe;
+}
 
 /** An engine of our own, for hosts that have no emitter: `emit` tells the monitor. */
 export type Engine = Pick<

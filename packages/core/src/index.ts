@@ -1,12 +1,14 @@
-// In the order in which data flows: opened in this order, the files explain the system.
+// In the order in which data flows: opened in this order, the files explain the system, and each one
+// imports only what stands above it. Those in comments are inside.
 
-export type { Authorize, AuthorizeRequest } from "./authorize.js";
-export { allowAll } from "./authorize.js";
-export type { Egress, JobBody, WatchRequest } from "./egress.js";
-export type { Engine, WorkflowEngine, WorkflowEngineEvents } from "./engine.js";
-export { createEngine } from "./engine.js";
 export type { ErrorCode, ErrorDetails } from "./errors.js";
 export { WorkflowMonitorError } from "./errors.js";
+export type { Clock, Logger } from "./host.js";
+export type { Limits } from "./limits.js";
+export type { Status, StatusInput } from "./status.js";
+export { isActive, isTerminal, STATUSES } from "./status.js";
+
+// What engines say.
 export type {
   ErrorInput,
   JobEvent,
@@ -20,29 +22,11 @@ export type {
   TimestampInput,
   WorkflowEvent,
 } from "./events.js";
-export type { Codec } from "./frames.js";
-export { encodeError } from "./frames.js";
-export type { Beating } from "./heartbeats.js";
-export type { Clock, Logger } from "./host.js";
-export type { Limits } from "./limits.js";
-export type { MemoryStoreOptions } from "./memory-store.js";
-export { memoryStore } from "./memory-store.js";
-export type {
-  MonitorEvents,
-  MonitorStats,
-  UpdateEvent,
-  WorkflowMonitor,
-  WorkflowMonitorOptions,
-} from "./monitor.js";
-export { createWorkflowMonitor } from "./monitor.js";
 export { isJobId } from "./normalise.js";
-export type { Frame, FrameType, Mode, Refusal, Transport } from "./protocol.js";
-export { CloseCode, PROTOCOL_VERSION, parseMode, refusals, SUBPROTOCOL } from "./protocol.js";
-export type { Batch, Cursor, JobPatch, Revision } from "./revision.js";
-export { applyPatch, parseCursor, printCursor } from "./revision.js";
-export type { EndReason, Member, Seat } from "./room.js";
-export type { LeaveEvent, ViewerEvent } from "./rooms.js";
-export type { RunContext, RunPlan, StageContext, Work } from "./run.js";
+export type { Engine, WorkflowEngine, WorkflowEngineEvents } from "./engine.js";
+export { createEngine } from "./engine.js";
+
+// What a job is after it.
 export type {
   Counts,
   JobSnapshot,
@@ -51,7 +35,39 @@ export type {
   StageAttempt,
   StageSnapshot,
 } from "./snapshot.js";
-export type { Status, StatusInput } from "./status.js";
-export { isActive, isTerminal, STATUSES } from "./status.js";
+// ./progress.js, ./reduce.js
+
+// The log, and the way into it.
+export type { Batch, Cursor, JobPatch, Revision } from "./revision.js";
+export { applyPatch, parseCursor, printCursor } from "./revision.js";
+// ./fold.js
 export type { Announced, JobPage, JobQuery, JobRecord, JobStore, Note } from "./store.js";
+export type { MemoryStoreOptions } from "./memory-store.js";
+export { memoryStore } from "./memory-store.js";
+// ./ingest.js
+
+// The way to the viewers.
+export type { Frame, FrameType, Mode, Refusal, Transport } from "./protocol.js";
+export { CloseCode, PROTOCOL_VERSION, parseMode, refusals, SUBPROTOCOL } from "./protocol.js";
+export type { Codec } from "./frames.js";
+export { encodeError } from "./frames.js";
+// ./bodies.js, ./history.js, ./replica.js
+export type { EndReason, Member, Seat } from "./room.js";
+export type { LeaveEvent, ViewerEvent } from "./rooms.js";
+export type { Authorize, AuthorizeRequest } from "./authorize.js";
+export { allowAll } from "./authorize.js";
+export type { Beating } from "./heartbeats.js";
+export type { Egress, JobBody, WatchRequest } from "./egress.js";
+
+// The whole.
+// ./listeners.js
 export type { WatchOptions } from "./watch.js";
+export type { RunContext, RunPlan, StageContext, Work } from "./run.js";
+export type {
+  MonitorEvents,
+  MonitorStats,
+  UpdateEvent,
+  WorkflowMonitor,
+  WorkflowMonitorOptions,
+} from "./monitor.js";
+export { createWorkflowMonitor } from "./monitor.js";

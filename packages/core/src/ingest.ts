@@ -93,12 +93,13 @@ export function createIngest(options: IngestOptions): Ingest {
       queuedBytes -= text.length;
       settle(outcome);
     };
-    const lane = busy.get(jobId) ?? idle.get(jobId) ?? new Lane(jobId, options, closing.signal);
+    const lane =
+      busy.get(jobId) ?? idle.get(jobId) ?? new Lane(jobId, options, closing.signal, rest);
     lane.queue.push({ event, text, settle: done });
     if (busy.has(jobId)) return;
     idle.delete(jobId);
     busy.set(jobId, lane);
-    void lane.run().then(() => rest(lane));
+    void lane.run();
   }
 
   /** A lane ran dry. What is finished needs no memory here: the store has it. */
@@ -167,11 +168,18 @@ class Lane {
   #head: Head | undefined;
   #ids: Set<string> | undefined; // of the events in history; read when an event with an id comes
   #idsRead = 0;
+  readonly #onDry: (lane: Lane) => void;
 
-  constructor(jobId: string, options: IngestOptions, closing: AbortSignal) {
+  constructor(
+    jobId: string,
+    options: IngestOptions,
+    closing: AbortSignal,
+    onDry: (lane: Lane) => void,
+  ) {
     this.jobId = jobId;
     this.#options = options;
     this.#closing = closing;
+    this.#onDry = onDry;
   }
 
   get worthKeeping(): boolean {
@@ -190,6 +198,8 @@ class Lane {
         for (const waiting of batch) waiting.settle(error);
       }
     }
+    // In the same turn as the look at the queue: an event that comes later finds the lane at rest.
+    this.#onDry(this);
   }
 
   #take(): Waiting[] {

@@ -49,8 +49,9 @@ export class Replica {
   #readOnceMore = false;
   #repairing: Promise<void> | undefined;
   #refreshing: Promise<void> | undefined;
-  /** Numbers of the last read begun and done, and when. */
-  readonly #reads = { begun: 0, done: 0, at: Number.NEGATIVE_INFINITY };
+  #refreshedAt = Number.NEGATIVE_INFINITY;
+  /** Numbers of the last read begun and of the last one done. */
+  readonly #reads = { begun: 0, done: 0 };
   readonly #timers = new Map<"check" | "again" | "vanish", () => void>();
 
   constructor(jobId: string, context: ReplicaContext, listener: ReplicaListener) {
@@ -143,9 +144,10 @@ export class Replica {
   }
 
   async #refresh(): Promise<void> {
-    const wait = this.#reads.at + READ_AGAIN_MS - this.#context.clock.now();
-    if (wait > 0)
-      await new Promise<void>((resolve) => this.#context.clock.setTimeout(resolve, wait));
+    const { clock } = this.#context;
+    const wait = this.#refreshedAt + READ_AGAIN_MS - clock.now();
+    if (wait > 0) await new Promise<void>((resolve) => clock.setTimeout(resolve, wait));
+    this.#refreshedAt = clock.now();
     await this.#repair();
   }
 
@@ -175,7 +177,6 @@ export class Replica {
     const number = this.#reads.begun;
     const record = await this.#context.store.read(this.#jobId, after);
     this.#reads.done = number;
-    this.#reads.at = this.#context.clock.now();
     return record;
   }
 

@@ -1,0 +1,76 @@
+import { randomBytes } from "node:crypto";
+import { connect, type Socket } from "node:net";
+import { onTestFinished } from "vitest";
+import { until } from "./wait.js";
+
+export interface RawClient {
+  readonly socket: Socket;
+  /** Everything that came, as bytes. */
+  received(): Buffer;
+  /** The same as latin1 text: one character a byte. */
+  text(): string;
+  ended(): boolean;
+}
+
+/** A TCP connection that keeps what it gets, and closes only when it is told to. */
+export async function rawConnect(port: number): Promise<RawClient> {
+  const socket = connect({ port, host: "127.0.0.1", allowHalfOpen: true });
+  onTestFinished(() => {
+    socket.destroy();
+  });
+  const chunks: Buffer[] = [];
+  let ended = false;
+  socket.setNoDelay(true);
+  socket.on("data", (chunk) => chunks.push(chunk));
+  socket.on("error", () => {});
+  socket.on("end", () => {
+    ended = true;
+  });
+  socket.on("close", () => {
+    ended = true;
+  });
+  await new Promise<void>((resolve, reject) => {
+    socket.once("connect", resolve);
+    socket.once("error", reject);
+  });
+  return {
+    socket,
+    received: () => Buffer.concat(chunks),
+    text: () => Buffer.concat(chunks).toString("latin1"),
+    ended: () => ended,
+  };
+}
+
+/** Sends a WebSocket handshake; resolves when the head of the answer is there. */
+export async function rawUpgrade(
+  port: number,
+  path: string,
+  headers: Record<string, string> = {},
+): Promise<RawClient & { status: number }> {
+  const client = await rawConnect(port);
+  const all: Record<string, string> = {
+    Host: `127.0.0.1:${port}`,
+    Connection: "Upgrade",
+    Upgrade: "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": randomBytes(16).toString("base64"),
+    ...headers,
+  };
+  const lines = Object.entries(all).map(([name, value]) => `${name}: ${value}`);
+  client.socket.write(`GET ${path} HTTP/1.1\r\n${lines.join("\r\n")}\r\n\r\n`);
+  await until("the upgrade is answered", () => client.text().includes("\r\n\r\n"));
+  const status = Number(/^HTTP\/1\.1 (\d+)/.exec(client.text())?.[1]);
+  return { ...client, status };
+}
+
+/** A masked frame of a client: RFC 6455 §5.2. */
+export function clientFrame(opcode: number, payload: string | Buffer, fin = true): Buffer {
+  const bytes = Buffer.from(payload);
+  if (bytes.length > 125) throw new RangeError("short frames only");
+  const mask = randomBytes(4);
+  const masked = bytes.map((byte, at) => byte ^ (mask[at % 4] as number));
+  const head = Buffer.from([(fin ? 0x80 : 0) | opcode, 0x80 | bytes.length]);
+  return Buffer.concat([head, mask, masked]);
+}
+
+export const Opcode = { continuation: 0, text: 1, binary: 2, close: 8, pong: 10 } as const;
