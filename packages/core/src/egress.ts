@@ -55,6 +55,9 @@ export interface EgressOptions {
 export function createEgress(options: EgressOptions): Egress {
   const { store, rooms, bodies, gate, clock, heartbeatMs, inFlightBytes, presentVersion } = options;
   const suffix = presentVersion === undefined ? "" : `-${presentVersion}`;
+  /** Connections of one tick of the wheel share a frame. */
+  let lastBeat: { codec: Codec; at: number; bytes: Buffer } | undefined;
+
   /** Forbidden looks like unknown. */
   async function admit(request: WatchRequest): Promise<void> {
     const answer = gate(request);
@@ -64,7 +67,13 @@ export function createEgress(options: EgressOptions): Egress {
   return {
     heartbeats: new Heartbeats(clock, heartbeatMs),
     inFlightBytes,
-    heartbeat: (codec) => encodeHeartbeat(codec, clock.now(), rooms.stale),
+    heartbeat(codec) {
+      const now = clock.now();
+      if (lastBeat?.codec !== codec || lastBeat.at !== now) {
+        lastBeat = { codec, at: now, bytes: encodeHeartbeat(codec, now, rooms.stale) };
+      }
+      return lastBeat.bytes;
+    },
 
     async join(request, member, after) {
       await admit(request);

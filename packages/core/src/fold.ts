@@ -11,7 +11,7 @@ export interface Stamped {
 }
 
 /** What became of one event of a fold. */
-export interface Outcome {
+interface Outcome {
   /** How many of the fold's revisions contain it, the last of them being its own; 0: those before did. */
   revisions: number;
   refused?: WorkflowMonitorError;

@@ -236,7 +236,7 @@ function summary({ job, cursor }: Log): JobSummary {
 }
 
 /** 12 characters of [a-z0-9]; 62 bits, so that two lives of a log never share one. */
-export function newEpoch(): string {
+function newEpoch(): string {
   let epoch = "";
   while (epoch.length < 12) {
     for (const byte of randomBytes(16)) {

@@ -141,7 +141,9 @@ export function createWorkflowMonitor(options: WorkflowMonitorOptions): Workflow
   }
   const durations = { retainMs, abandonMs, heartbeatMs, stallTimeoutMs, lingerMs, drainMs };
   for (const [name, ms] of Object.entries(durations)) {
-    if (!(ms >= 0 && ms < 2 ** 31)) throw new RangeError(`${name} must be milliseconds from 0.`);
+    const least = name === "heartbeatMs" ? 25 : 0; // the wheel has 25 slots
+    if (ms >= least && ms < 2 ** 31) continue;
+    throw new RangeError(`${name} must be milliseconds from ${least}, not ${ms}.`);
   }
   const limits = resolveLimits(options.limits);
   const listeners = new Listeners<MonitorEvents>(logger);
