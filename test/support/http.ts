@@ -16,25 +16,22 @@ export function httpGet(
   headers: OutgoingHttpHeaders = {},
 ): Promise<Answer> {
   const answer = new Promise<Answer>((resolve, reject) => {
-    const sent = request(
-      { host: "127.0.0.1", port, path, headers, agent: false },
-      (response) => {
-        const chunks: Buffer[] = [];
-        response.on("data", (chunk: Buffer) => chunks.push(chunk));
-        response.on("error", reject);
-        response.on("end", () => {
-          const body = Buffer.concat(chunks);
-          const text = body.toString();
-          resolve({
-            status: response.statusCode ?? 0,
-            headers: response.headers,
-            body,
-            text,
-            json: <T>() => JSON.parse(text) as T,
-          });
+    const sent = request({ host: "127.0.0.1", port, path, headers, agent: false }, (response) => {
+      const chunks: Buffer[] = [];
+      response.on("data", (chunk: Buffer) => chunks.push(chunk));
+      response.on("error", reject);
+      response.on("end", () => {
+        const body = Buffer.concat(chunks);
+        const text = body.toString();
+        resolve({
+          status: response.statusCode ?? 0,
+          headers: response.headers,
+          body,
+          text,
+          json: <T>() => JSON.parse(text) as T,
         });
-      },
-    );
+      });
+    });
     sent.on("error", reject);
     sent.end();
   });

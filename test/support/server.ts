@@ -2,8 +2,8 @@ import type { OutgoingHttpHeaders } from "node:http";
 import type { AddressInfo } from "node:net";
 import {
   allowAll,
-  createEngine,
   type Cursor,
+  createEngine,
   createWorkflowMonitor,
   type Engine,
   type Logger,

@@ -26,7 +26,8 @@ export interface Viewer {
   readUntil(fits: (frame: Frame) => boolean): Promise<Frame[]>;
   /** Reads until the connection is closed; returns all that were read. */
   readToEnd(): Promise<Frame[]>;
-  /** The text of the last payload that was read. */
+  /** What was read last, as bytes and as text. */
+  readonly payload: Buffer;
   readonly text: string;
 }
 
@@ -111,8 +112,11 @@ export function connect(
         read.push(frame);
       }
     },
+    get payload() {
+      return payloads[at - 1] ?? Buffer.alloc(0);
+    },
     get text() {
-      return String(payloads[at - 1]);
+      return viewer.payload.toString();
     },
   };
   return viewer;

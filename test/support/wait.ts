@@ -19,8 +19,3 @@ export async function inTime<T>(what: string, promise: Promise<T>, ms = 5_000): 
     clearTimeout(timer);
   }
 }
-
-/** Lets everything that is ready run: a few turns of the event loop. */
-export async function turns(count = 5): Promise<void> {
-  for (let n = 0; n < count; n++) await new Promise((resolve) => setImmediate(resolve));
-}

@@ -24,32 +24,53 @@ export const allowAll: Authorize = () => true;
 
 const ANSWER_MS = 5_000;
 
-/** `authorize` with its failures told apart; synchronous when the hook is. */
-export function createGate(authorize: Authorize, clock: Clock, logger: Logger): Authorize {
+/** `authorize` with its failures told apart. */
+export interface Gate {
+  /** Synchronous when the hook is. Throws or rejects `unavailable` when it cannot tell. */
+  admit: Authorize;
+  /** Whoever still waits for an answer is rejected with this. */
+  giveUp(error: WorkflowMonitorError): void;
+}
+
+export function createGate(authorize: Authorize, clock: Clock, logger: Logger): Gate {
+  const waiting = new Set<(error: WorkflowMonitorError) => void>();
+
   const failed = (thrown: unknown, { jobId, transport }: AuthorizeRequest) => {
     logger.warn({ jobId, transport, err: thrown }, "authorize failed");
     return new WorkflowMonitorError("unavailable", "Access could not be checked: try again.");
   };
 
-  return (request) => {
-    let answer: boolean | Promise<boolean>;
-    try {
-      answer = authorize(request);
-    } catch (thrown) {
-      throw failed(thrown, request);
-    }
-    if (typeof answer === "boolean") return answer;
-    return new Promise<boolean>((resolve, reject) => {
-      const cancel = clock.setTimeout(
-        () => reject(failed(new Error(`no answer in ${ANSWER_MS} ms`), request)),
-        ANSWER_MS,
-      );
-      Promise.resolve(answer)
-        .then(
-          (allowed) => resolve(allowed === true),
-          (thrown) => reject(failed(thrown, request)),
-        )
-        .finally(cancel);
-    });
+  return {
+    admit(request) {
+      let answer: boolean | Promise<boolean>;
+      try {
+        answer = authorize(request);
+      } catch (thrown) {
+        throw failed(thrown, request);
+      }
+      if (typeof answer === "boolean") return answer;
+      return new Promise<boolean>((resolve, reject) => {
+        const end = (error?: WorkflowMonitorError, allowed = false) => {
+          cancel();
+          waiting.delete(end);
+          if (error) reject(error);
+          else resolve(allowed);
+        };
+        const cancel = clock.setTimeout(
+          () => end(failed(new Error(`no answer in ${ANSWER_MS} ms`), request)),
+          ANSWER_MS,
+        );
+        waiting.add(end);
+        // Only true is yes. A foreign promise is as good as ours.
+        Promise.resolve(answer).then(
+          (allowed) => end(undefined, allowed === true),
+          (thrown: unknown) => end(failed(thrown, request)),
+        );
+      });
+    },
+
+    giveUp(error) {
+      for (const end of [...waiting]) end(error);
+    },
   };
 }

@@ -1,4 +1,4 @@
-import type { Authorize, AuthorizeRequest } from "./authorize.js";
+import type { AuthorizeRequest, Gate } from "./authorize.js";
 import type { Bodies } from "./bodies.js";
 import { toMonitorError, WorkflowMonitorError } from "./errors.js";
 import { type Codec, encodeHeartbeat } from "./frames.js";
@@ -16,7 +16,6 @@ export type WatchRequest = AuthorizeRequest & { jobId: string; action: "watch" }
 
 /** The head of a job, as polls get it. */
 export interface JobBody {
-  cursor: Cursor;
   /** The validator: equal for equal bytes. An ETag without its quotes. */
   tag: string;
   /** The same bytes as `job` in the frames of this cursor. */
@@ -26,7 +25,7 @@ export interface JobBody {
 
 /**
  * What adapters see of a monitor: they ask here, and are asked for nothing but `Member`. Every method
- * asks `authorize` first; all reject with a WorkflowMonitorError, whose answer is in `refusals`.
+ * asks `authorize` first, and forbidden looks like unknown; all reject with a WorkflowMonitorError, whose answer is in `refusals`.
  */
 export interface Egress {
   /** Seats a member in its job's room and sends it its first frame. `after` null: no cursor, or no valid one. */
@@ -45,7 +44,7 @@ export interface EgressOptions {
   store: JobStore;
   rooms: RoomManager;
   bodies: Bodies;
-  gate: Authorize;
+  gate: Gate;
   clock: Clock;
   heartbeatMs: number;
   inFlightBytes: number;
@@ -57,12 +56,6 @@ export function createEgress(options: EgressOptions): Egress {
   const suffix = presentVersion === undefined ? "" : `-${presentVersion}`;
   /** Connections of one tick of the wheel share a frame. */
   let lastBeat: { codec: Codec; at: number; bytes: Buffer } | undefined;
-
-  /** Forbidden looks like unknown. */
-  async function admit(request: WatchRequest): Promise<void> {
-    const answer = gate(request);
-    if (answer !== true && !(await answer)) throw unknownJob(request.jobId);
-  }
 
   return {
     heartbeats: new Heartbeats(clock, heartbeatMs),
@@ -76,32 +69,33 @@ export function createEgress(options: EgressOptions): Egress {
     },
 
     async join(request, member, after) {
-      await admit(request);
-      const { jobId, transport, remoteAddress } = request;
-      return rooms.join(jobId, member, after, transport, remoteAddress);
+      const admitted = gate.admit(request);
+      if (admitted !== true && !(await admitted)) throw unknownJob(request.jobId);
+      return rooms.join(request.jobId, member, after, request.transport, request);
     },
 
     async read(request) {
-      await admit(request);
       const { jobId } = request;
+      const admitted = gate.admit(request);
+      if (admitted !== true && !(await admitted)) throw unknownJob(jobId);
       const record = isJobId(jobId) ? await answered(store.read(jobId)) : undefined;
       if (!record?.job || record.expired) throw unknownJob(jobId);
       const { job, cursor } = record;
       const tag = printCursor(cursor) + suffix;
       try {
-        return { cursor, tag, bytes: bodies.of(job, cursor), done: job.done };
+        return { tag, bytes: bodies.of(job, cursor), done: job.done };
       } catch (thrown) {
         throw toMonitorError(thrown, "internal", "The job cannot be shown.");
       }
     },
 
     async list(request, query) {
-      if (!(await gate(request)))
+      if (!(await gate.admit(request)))
         throw new WorkflowMonitorError("unknown_job", "You may not list jobs.");
       if (!store.list)
         throw new WorkflowMonitorError("unsupported", "This store cannot list jobs.");
       const page = await answered(store.list(query));
-      const may = async (jobId: string) => gate({ ...request, action: "watch", jobId });
+      const may = async (jobId: string) => gate.admit({ ...request, action: "watch", jobId });
       const allowed = await Promise.all(page.jobs.map(({ jobId }) => may(jobId)));
       return { jobs: page.jobs.filter((_, at) => allowed[at]), next: page.next };
     },
@@ -109,7 +103,10 @@ export function createEgress(options: EgressOptions): Egress {
 }
 
 /** What a store answers, or `unavailable`. */
-export const answered = <T>(answer: Promise<T>): Promise<T> =>
-  answer.catch((thrown: unknown) => {
+export async function answered<T>(answer: Promise<T>): Promise<T> {
+  try {
+    return await answer;
+  } catch (thrown) {
     throw toMonitorError(thrown, "unavailable", "The store does not answer: try again.");
-  });
+  }
+}

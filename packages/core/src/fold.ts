@@ -28,6 +28,8 @@ export interface Folded {
 }
 
 export interface Step extends Stamped {
+  before: JobState;
+  /** The state after it. */
   job: JobState;
 }
 
@@ -52,95 +54,107 @@ export function fold(
 ): Folded {
   const ids = new Set<string>();
   const steps: Step[] = [];
-  const refusals = new Map<number, WorkflowMonitorError>();
-  const reached: number[] = []; // for each event, how many steps there are after it
+  const effects: { step?: Step; refused?: WorkflowMonitorError }[] = [];
   let job = base.job;
 
-  for (const [at, { event, text }] of events.entries()) {
+  for (const { event, text } of events) {
     try {
       const seen = event.id !== undefined && (ids.has(event.id) || base.ids.has(event.id));
       const late = base.expired && job === base.job && (event.run ?? 1) <= (job?.run ?? 0);
-      if (!seen && !late) {
-        const before = job ?? emptyJob(jobId, event.timestamp);
-        const after = reduce(before, event, maxStages);
-        if (after !== job) {
-          steps.push({ ...complete(event, text, before, after), job: after });
-          if (event.id !== undefined) ids.add(event.id);
-          job = after;
-        }
+      const before = job ?? emptyJob(jobId, event.timestamp);
+      const after = seen || late ? job : reduce(before, event, maxStages);
+      if (!after || after === job) {
+        effects.push({});
+        continue;
       }
+      const step = { ...complete(event, text, before, after), before, job: after };
+      steps.push(step);
+      effects.push({ step });
+      if (event.id !== undefined) ids.add(event.id);
+      job = after;
     } catch (thrown) {
-      refusals.set(at, toMonitorError(thrown, "internal", "The event could not be applied."));
+      const message = "The event could not be applied.";
+      effects.push({ refused: toMonitorError(thrown, "internal", message) });
     }
-    reached.push(steps.length);
   }
 
-  const kept = coalesce(base.job, steps);
-  let before = base.job;
-  const revisions = kept.map(({ text, job: after }) => {
-    const patch = before ? diff(before, after) : { ...after };
-    before = after;
+  const overtakers = coalesce(steps);
+  const kept =
+    overtakers.size === 0
+      ? steps
+      : replay(
+          steps.filter((s) => !overtakers.has(s)),
+          maxStages,
+        );
+  const places = new Map(steps.filter((s) => !overtakers.has(s)).map((step, at) => [step, at + 1]));
+  const placeOf = (step: Step): number => places.get(overtakers.get(step) ?? step) ?? 0;
+  let reached = 0;
+  const outcomes = effects.map(({ step, refused }): Outcome => {
+    const place = step ? placeOf(step) : reached;
+    reached = Math.max(reached, place);
+    return { revisions: place, ...(refused && { refused }) };
+  });
+
+  const revisions = kept.map(({ text, before, job: after }, at) => {
+    const patch = at > 0 || base.job ? diff(before, after) : { ...after };
     return { event: text, patch };
   });
-  const contained = containment(steps, kept);
-  const outcomes = reached.map((count, at): Outcome => {
-    const refused = refusals.get(at);
-    return { revisions: contained[count] ?? 0, ...(refused && { refused }) };
-  });
-  return { job, revisions, steps: kept, outcomes };
-}
-
-/** For the first n steps: how many kept steps it takes to contain them. */
-function containment(steps: Step[], kept: Step[]): number[] {
-  const counts = [0];
-  let done = 0;
-  for (const step of steps) {
-    // A dropped step is contained in the next kept one.
-    counts.push(done + 1);
-    if (step === kept[done]) done += 1;
-  }
-  return counts;
+  return { job: kept.at(-1)?.job ?? base.job, revisions, steps: kept, outcomes };
 }
 
 /** An update of a transition always says the status, also when the engine only implied it. */
 function complete(event: WorkflowEvent, text: string, before: JobState, after: JobState): Stamped {
   if (event.type !== "stage" || event.status !== undefined) return { event, text };
-  const find = (job: JobState) => job.stages.find(({ stage }) => stage === event.stage)?.status;
-  const status = find(after);
-  if (status === undefined || status === (find(before) ?? "pending")) return { event, text };
+  const find = (job: JobState) => job.stages.find(({ stage }) => stage === event.stage);
+  const was = find(before);
+  const is = find(after);
+  const begun = is?.attempt !== was?.attempt && was !== undefined;
+  if (!is || (!begun && is.status === (was?.status ?? "pending"))) return { event, text };
   const { type, timestamp, stage, ...rest } = event;
-  const told: WorkflowEvent = Object.freeze({ type, timestamp, stage, status, ...rest });
+  const told: WorkflowEvent = Object.freeze({ type, timestamp, stage, status: is.status, ...rest });
   return { event: told, text: JSON.stringify(told) };
 }
 
-/** R11: without the steps that changed only a stage's progress, when a later one did so again. */
-function coalesce(base: JobState | undefined, steps: Step[]): Step[] {
-  if (steps.length < 2) return steps;
-  const overtaken = new Set<string>();
-  const kept: Step[] = [];
-  for (let at = steps.length - 1; at >= 0; at--) {
-    const step = steps[at] as Step;
+/**
+ * R11: the steps that changed only a stage's progress and are followed, with nothing but such steps
+ * between, by one that did so again for the same stage: each with its overtaker. What else happens
+ * between two reports may depend on the first of them.
+ */
+function coalesce(steps: readonly Step[]): Map<Step, Step> {
+  const overtakers = new Map<Step, Step>();
+  const last = new Map<string, Step>();
+  for (const step of [...steps].reverse()) {
     const { event } = step;
-    if (event.type !== "stage") kept.push(step);
-    else if (!changesOnlyProgress(steps[at - 1]?.job ?? base, step.job, event.stage)) {
-      overtaken.delete(event.stage);
-      kept.push(step);
-    } else if (!overtaken.has(event.stage)) {
-      overtaken.add(event.stage);
-      kept.push(step);
+    if (event.type !== "stage" || !changesOnlyProgress(step, event.stage)) {
+      last.clear();
+      continue;
     }
+    const overtaker = last.get(event.stage);
+    if (overtaker) overtakers.set(step, overtaker);
+    else last.set(event.stage, step);
   }
-  return kept.reverse();
+  return overtakers;
 }
 
-function changesOnlyProgress(before: JobState | undefined, after: JobState, name: string): boolean {
-  if (!before || before.stages.length !== after.stages.length) return false;
+/** The same events without those that were left out: a revision's state is the fold of the events that are there. R1. */
+function replay(steps: readonly Step[], maxStages: number): Step[] {
+  let job = steps[0]?.before as JobState;
+  return steps.map((step) => {
+    const before = job;
+    job = reduce(before, step.event, maxStages);
+    return { ...step, before, job };
+  });
+}
+
+function changesOnlyProgress({ before, job: after }: Step, name: string): boolean {
+  if (before.stages.length !== after.stages.length) return false;
   const at = after.stages.findIndex(({ stage }) => stage === name);
   const was = before.stages[at];
   const is = after.stages[at];
   return (
     was !== undefined &&
     is !== undefined &&
+    was.progress !== is.progress &&
     equalBut(["progress", "updatedAt"], was, is) &&
     equalBut(["progress", "updatedAt", "stages"], before, after)
   );

@@ -13,10 +13,10 @@ import type { JobRecord, JobStore } from "./store.js";
  * (first in, first out), are folded into the job's state and appended in batches.
  */
 export interface Ingest {
-  /** Takes an event; resolves to the cursor that contains it. Never throws; rejects with a WorkflowMonitorError. */
-  publish(type: unknown, input: unknown): Promise<Cursor>;
+  /** Takes an event with its `type`; resolves to the cursor that contains it. Never throws; rejects with a WorkflowMonitorError. */
+  publish(input: unknown): Promise<Cursor>;
   /** Takes an event whose sender does not wait: what is wrong with it goes to `report`. Never throws. */
-  accept(type: unknown, input: unknown): void;
+  accept(type: "plan" | "job" | "stage", input: unknown): void;
   /** Refuses new events with `closed`; resolves when nothing waits any more. */
   finish(): Promise<void>;
   /** Rejects what still waits with `closed`. */
@@ -65,7 +65,8 @@ export function createIngest(options: IngestOptions): Ingest {
   let queuedBytes = 0;
   let idleWaiters: (() => void)[] = [];
 
-  function take(type: unknown, input: unknown, settle: Waiting["settle"]): void {
+  /** `type` null: the event says it itself. */
+  function take(type: string | null, input: unknown, settle: Waiting["settle"]): void {
     if (finishing) return settle(closedError());
     let normalised: ReturnType<typeof normalise>;
     try {
@@ -74,7 +75,7 @@ export function createIngest(options: IngestOptions): Ingest {
         maxStages: limits.stages,
         redactError: options.redactError,
       };
-      normalised = normalise(type, input, context);
+      normalised = normalise(type ?? (input as { type?: unknown } | null)?.type, input, context);
     } catch (thrown) {
       return settle(toMonitorError(thrown, "refused", "The event could not be read."));
     }
@@ -126,9 +127,9 @@ export function createIngest(options: IngestOptions): Ingest {
     get stats() {
       return { jobs: busy.size + idle.size, published, refused };
     },
-    publish(type, input) {
+    publish(input) {
       const promise = new Promise<Cursor>((resolve, reject) => {
-        take(type, input, (outcome) => (count(outcome) ? resolve(outcome) : reject(outcome)));
+        take(null, input, (outcome) => (count(outcome) ? resolve(outcome) : reject(outcome)));
       });
       // Handled here, so that a host that does not await it is not ended by it.
       promise.catch(() => {});
@@ -183,7 +184,7 @@ class Lane {
   }
 
   get worthKeeping(): boolean {
-    return this.#head?.job !== undefined && !this.#head.job.done;
+    return this.#head?.job !== undefined;
   }
 
   /** Works until the queue is empty: a batch a turn. */
@@ -197,6 +198,8 @@ class Lane {
         const error = toMonitorError(thrown, "internal", "The event could not be stored.");
         for (const waiting of batch) waiting.settle(error);
       }
+      // Of a job that is over the store decides how long it is remembered.
+      if (this.#head?.job?.done) this.#head = undefined;
     }
     // In the same turn as the look at the queue: an event that comes later finds the lane at rest.
     this.#onDry(this);
@@ -237,7 +240,7 @@ class Lane {
         this.#head = undefined;
         // Nobody knows whether it is stored. Only when it is not, it is appended again.
         const record = await this.#readUntilAnswered(ORIGIN);
-        if (record?.batchIds.includes(id)) {
+        if (record?.batchIds?.includes(id)) {
           const exact = record.batchIds.at(-1) === id;
           return this.#settle(batch, folded, exact ? record.cursor : null, record.cursor);
         }

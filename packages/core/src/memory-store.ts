@@ -48,11 +48,9 @@ export function memoryStore(options: MemoryStoreOptions = {}): JobStore {
   let cancelSweep: (() => void) | undefined;
   let closed = false;
 
-  const open = <T>(work: () => T): Promise<T> =>
-    new Promise((resolve, reject) => {
-      if (closed) reject(new WorkflowMonitorError("closed", "The store is closed."));
-      else resolve(work());
-    });
+  function assertOpen(): void {
+    if (closed) throw new WorkflowMonitorError("closed", "The store is closed.");
+  }
 
   function find(jobId: string): Log | undefined {
     const log = done.get(jobId) ?? live.get(jobId);
@@ -133,68 +131,62 @@ export function memoryStore(options: MemoryStoreOptions = {}): JobStore {
   }
 
   return {
-    read(jobId, after) {
-      return open(() => {
-        const log = find(jobId);
-        if (!log) return undefined;
-        const record: JobRecord = {
-          cursor: log.cursor,
-          batchIds: log.batches.slice(-BATCH_IDS_KEPT).map(({ id }) => id),
-        };
-        if (!after || !sameCursor(after, log.cursor)) record.job = log.job;
-        if (after) {
-          const known = after.epoch === log.cursor.epoch ? after.revision : 0;
-          const missed = Math.max(0, log.cursor.revision - known);
-          record.events = missed === 0 ? [] : log.events.slice(-missed);
-        }
-        if (clock.now() >= log.expiresAt) record.expired = true;
-        return record;
-      });
+    async read(jobId, after) {
+      assertOpen();
+      const log = find(jobId);
+      if (!log) return undefined;
+      const record: JobRecord = { cursor: log.cursor };
+      if (!after || !sameCursor(after, log.cursor)) record.job = log.job;
+      if (after) {
+        const known = after.epoch === log.cursor.epoch ? after.revision : 0;
+        const missed = Math.max(0, log.cursor.revision - known);
+        record.events = missed === 0 ? [] : log.events.slice(-missed);
+        record.batchIds = log.batches.slice(-BATCH_IDS_KEPT).map(({ id }) => id);
+      }
+      if (clock.now() >= log.expiresAt) record.expired = true;
+      return record;
     },
 
-    append(jobId, base, batch) {
-      return open(() => {
-        let log = find(jobId);
-        if (log && (base === null || !sameCursor(base, log.cursor))) return false;
-        log ??= {
-          cursor: { epoch: newEpoch(), revision: 0 },
-          job: batch.job,
-          events: [],
-          batches: [],
-          bytes: 0,
-          expiresAt: 0,
-          forgetAt: 0,
-        };
-        const cursor = write(jobId, log, batch);
-        const note = { cursor, revisions: batch.revisions, id: batch.id };
-        for (const listener of [...(followers.get(jobId) ?? [])]) listener(note);
-        return cursor;
-      });
+    async append(jobId, base, batch) {
+      assertOpen();
+      let log = find(jobId);
+      if (log && (base === null || !sameCursor(base, log.cursor))) return false;
+      log ??= {
+        cursor: { epoch: newEpoch(), revision: 0 },
+        job: batch.job,
+        events: [],
+        batches: [],
+        bytes: 0,
+        expiresAt: 0,
+        forgetAt: 0,
+      };
+      const cursor = write(jobId, log, batch);
+      const note = { cursor, revisions: batch.revisions, id: batch.id };
+      for (const listener of [...(followers.get(jobId) ?? [])]) listener(note);
+      return cursor;
     },
 
-    follow(jobId, listener) {
-      return open(() => {
-        // A function of its own, so that one listener may follow twice.
-        const follower = (note: Note) => listener(note);
-        const all = followers.get(jobId) ?? new Set();
-        followers.set(jobId, all.add(follower));
-        return () => {
-          all.delete(follower);
-          if (all.size === 0 && followers.get(jobId) === all) followers.delete(jobId);
-        };
-      });
+    async follow(jobId, listener) {
+      assertOpen();
+      // A function of its own, so that one listener may follow twice.
+      const follower = (note: Note) => listener(note);
+      const all = followers.get(jobId) ?? new Set();
+      followers.set(jobId, all.add(follower));
+      return () => {
+        all.delete(follower);
+        if (all.size === 0 && followers.get(jobId) === all) followers.delete(jobId);
+      };
     },
 
-    list(query) {
-      return open(() => {
-        const now = clock.now();
-        const logs = [...live.values(), ...done.values()].filter((log) => now < log.expiresAt);
-        return page(logs, query);
-      });
+    async list(query) {
+      assertOpen();
+      const now = clock.now();
+      const logs = [...live.values(), ...done.values()].filter((log) => now < log.expiresAt);
+      return page(logs, query);
     },
 
     async health() {
-      await open(() => undefined);
+      assertOpen();
     },
 
     async close() {

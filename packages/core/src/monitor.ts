@@ -13,7 +13,7 @@ import { memoryStore } from "./memory-store.js";
 import { isJobId } from "./normalise.js";
 import type { Frame } from "./protocol.js";
 import type { Cursor } from "./revision.js";
-import { type LeaveEvent, RoomManager, type ViewerEvent } from "./rooms.js";
+import { draining, type LeaveEvent, RoomManager, type ViewerEvent } from "./rooms.js";
 import { type RunPlan, run, type Work } from "./run.js";
 import type { JobSnapshot } from "./snapshot.js";
 import type { JobPage, JobQuery, JobStore } from "./store.js";
@@ -178,6 +178,7 @@ export function createWorkflowMonitor(options: WorkflowMonitorOptions): Workflow
     onLeave: (event) => listeners.tell("leave", event),
   });
 
+  const gate = createGate(authorize, clock, logger);
   const egress = createEgress({
     store,
     rooms,
@@ -185,25 +186,29 @@ export function createWorkflowMonitor(options: WorkflowMonitorOptions): Workflow
     clock,
     heartbeatMs,
     presentVersion,
-    gate: createGate(authorize, clock, logger),
+    gate,
     inFlightBytes: limits.inFlightBytes,
   });
 
   const attached = new Set<() => void>();
   let closing: Promise<void> | undefined;
 
-  const publish = (event: PublishedEvent): Promise<Cursor> =>
-    ingest.publish((event as { type?: unknown } | undefined)?.type, event);
+  const publish = (event: PublishedEvent): Promise<Cursor> => ingest.publish(event);
 
   async function get(jobId: string): Promise<JobSnapshot | undefined> {
     const record = isJobId(jobId) ? await answered(store.read(jobId)) : undefined;
     return record?.job && !record.expired ? toSnapshot(record.job, record.cursor) : undefined;
   }
 
+  function drain(): void {
+    gate.giveUp(draining());
+    rooms.drain();
+  }
+
   async function close(): Promise<void> {
     for (const detach of attached) detach();
     await within(ingest.finish(), drainMs);
-    rooms.drain();
+    drain();
     ingest.close();
     await within(ingest.finish(), 1_000);
     if (!options.store) await store.close();
@@ -256,7 +261,7 @@ export function createWorkflowMonitor(options: WorkflowMonitorOptions): Workflow
       return { ...ingest.stats, ...counts, ...sent, viewers: { ws, sse, longPoll, watch } };
     },
 
-    drain: () => rooms.drain(),
+    drain,
     close: () => {
       closing ??= close();
       return closing;

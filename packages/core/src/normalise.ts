@@ -61,11 +61,7 @@ const refuse = (message: string): WorkflowMonitorError =>
   new WorkflowMonitorError("refused", message);
 
 export function normalise(type: unknown, input: unknown, context: NormaliseContext): Normalised {
-  if (typeof input !== "object" || input === null) throw refuse("An event must be an object.");
-  for (const key of HOSTILE) {
-    if (Object.hasOwn(input, key)) throw refuse(`An event must not have a field ${key}.`);
-  }
-  const fields = input as Fields;
+  const fields = fieldsOf(input, "An event");
   const jobId = readJobId(fields.jobId);
   const notices: string[] = [];
   const read = new Reader(jobId, context, notices);
@@ -75,7 +71,8 @@ export function normalise(type: unknown, input: unknown, context: NormaliseConte
   else if (type === "plan") event = planEvent(fields, read, context.maxStages);
   else throw refuse("An event's type must be plan, job or stage.");
   const text = JSON.stringify(event);
-  if (text.length > MAX_EVENT_BYTES) throw refuse("An event must stay under 1 MiB of JSON.");
+  if (Buffer.byteLength(text) > MAX_EVENT_BYTES)
+    throw refuse("An event must stay under 1 MiB of JSON.");
   return { jobId, event: Object.freeze(event), text, notices };
 }
 
@@ -111,7 +108,10 @@ function planEvent(fields: Fields, read: Reader, maxStages: number): NormalPlanE
   const event: NormalPlanEvent = {
     type: "plan",
     timestamp: read.timestamp(fields.timestamp),
-    stages: Object.freeze(stages.map((stage) => read.plannedStage(stage))) as NormalPlannedStage[],
+    // Not `map`, which leaves holes as they are.
+    stages: Object.freeze(
+      Array.from(stages, (stage: unknown) => read.plannedStage(stage)),
+    ) as NormalPlannedStage[],
   };
   if (new Set(event.stages.map(({ stage }) => stage)).size !== stages.length) {
     throw refuse("A plan must name each stage once.");
@@ -194,7 +194,9 @@ class Reader {
       event.labels = null;
       return;
     }
-    if (typeof value !== "object") throw refuse("labels must be an object of texts or null.");
+    if (typeof value !== "object" || Array.isArray(value)) {
+      throw refuse("labels must be an object of texts or null.");
+    }
     const entries = Object.entries(value);
     for (const [key, label] of entries) {
       if (HOSTILE.has(key) || CONTROL.test(key))
@@ -231,10 +233,7 @@ class Reader {
   }
 
   plannedStage(value: unknown): NormalPlannedStage {
-    if (typeof value !== "object" || value === null) {
-      throw refuse("A planned stage must be an object with a field stage.");
-    }
-    const fields = value as Fields;
+    const fields = fieldsOf(value, "A planned stage");
     const stage = readId("stage", fields.stage);
     const { weight = 1, dependsOn = [], allowFailure = false } = fields;
     if (typeof weight !== "number" || !(weight >= 0 && weight <= MAX_WEIGHT)) {
@@ -250,7 +249,9 @@ class Reader {
       stage,
       name: name.name ?? stage,
       weight,
-      dependsOn: Object.freeze(dependsOn.map((other) => readId("dependsOn", other))) as string[],
+      dependsOn: Object.freeze(
+        Array.from(dependsOn, (other: unknown) => readId("dependsOn", other)),
+      ) as string[],
       allowFailure,
       maxAttempts: maxAttempts.attempt ?? null,
     });
@@ -291,6 +292,15 @@ class Reader {
     // Half a surrogate pair is no character.
     return text.slice(0, max).replace(/[\ud800-\udbff]$/, "");
   }
+}
+
+/** The fields of what must be an object, without keys that reach for prototypes. SPEC R14. */
+function fieldsOf(value: unknown, what: string): Fields {
+  if (typeof value !== "object" || value === null) throw refuse(`${what} must be an object.`);
+  for (const key of HOSTILE) {
+    if (Object.hasOwn(value, key)) throw refuse(`${what} must not have a field ${key}.`);
+  }
+  return value as Fields;
 }
 
 const given = (value: unknown): boolean => value !== undefined && value !== null;

@@ -43,11 +43,13 @@ function nextRunByItself(job: JobState, event: WorkflowEvent): number | undefine
 function restart(draft: JobState, run: number): void {
   draft.run = run;
   draft.status = "pending";
+  draft.done = false;
   draft.derived = true;
   draft.reason = null;
   draft.message = null;
   draft.error = null;
   draft.startedAt = null;
+  draft.finishedAt = null;
   draft.progress = 0;
   draft.indeterminate = !draft.planned;
   draft.stages = draft.stages
@@ -211,7 +213,6 @@ function conclude(draft: JobState, timestamp: string): void {
   if (draft.derived && !draft.done) derive(draft, timestamp);
   draft.done = isTerminal(draft.status);
   if (draft.done) sweep(draft, timestamp);
-  else draft.finishedAt = null;
 
   if (draft.status === "completed") draft.progress = 100;
   else if (!draft.done && draft.planned) {

@@ -18,7 +18,8 @@ import type { JobState } from "./snapshot.js";
 
 /** Why a viewer's watch is over, as its connection says it. */
 export interface EndReason {
-  code: CloseCode;
+  /** One of `CloseCode`, or what the transport itself closed with. */
+  code: number;
   /** At most 123 bytes: what fits into a close frame. */
   reason: string;
 }
@@ -37,8 +38,10 @@ export interface Member {
 
 /** Whom a seat is for: what the log and the counters know of a viewer. */
 export interface Viewer {
-  readonly id: string;
+  /** Unique on this node. */
+  readonly id: number;
   readonly transport: Transport;
+  /** Known only when `limits.viewersPerAddress` needs it. */
   readonly remoteAddress: string | undefined;
 }
 

@@ -50,8 +50,7 @@ export class RoomManager {
     this.#options = options;
     this.#context = {
       ...options,
-      onJoin: ({ jobId, viewer: { id, transport } }) =>
-        options.onJoin({ jobId, viewer: id, transport }),
+      onJoin: (seat) => options.onJoin(viewerEvent(seat)),
       onLeave: (seat, reason) => this.#left(seat, reason),
     };
   }
@@ -77,13 +76,16 @@ export class RoomManager {
     member: Member,
     after: Cursor | null,
     transport: Transport,
-    remoteAddress?: string,
+    from: { readonly remoteAddress: string | undefined } = { remoteAddress: undefined },
   ): Promise<Seat> {
     if (this.#draining) throw draining(jobId);
     if (!isJobId(jobId)) throw unknownJob(jobId);
+    // Looked at, and kept, only for the limit's sake.
+    const limited = this.#options.limits.viewersPerAddress !== Number.POSITIVE_INFINITY;
+    const remoteAddress = limited ? from.remoteAddress : undefined;
     this.#checkLimits(jobId, remoteAddress);
     this.#lastViewer += 1;
-    const viewer = { id: `v${this.#lastViewer.toString(36)}`, transport, remoteAddress };
+    const viewer = { id: this.#lastViewer, transport, remoteAddress };
     this.#count(viewer, 1);
     try {
       for (;;) {
@@ -132,23 +134,32 @@ export class RoomManager {
 
   #count({ transport, remoteAddress }: Viewer, change: 1 | -1): void {
     this.#viewers[transport] += change;
-    if (remoteAddress === undefined || this.#options.limits.viewersPerAddress === Infinity) return;
+    if (remoteAddress === undefined) return;
     const count = (this.#perAddress.get(remoteAddress) ?? 0) + change;
     if (count > 0) this.#perAddress.set(remoteAddress, count);
     else this.#perAddress.delete(remoteAddress);
   }
 
-  #left({ jobId, viewer, joinedAt, delivered }: Seat, { code, reason }: EndReason): void {
+  #left(seat: Seat, { code, reason }: EndReason): void {
+    const { viewer, joinedAt, delivered } = seat;
     this.#count(viewer, -1);
     const durationMs = this.#options.clock.now() - joinedAt;
-    const { id, transport } = viewer;
-    const event = { jobId, viewer: id, transport, code, reason, durationMs, delivered };
+    const event = { ...viewerEvent(seat), code, reason, durationMs, delivered };
     this.#options.logger.info(event, "viewer disconnected");
     this.#options.onLeave(event);
   }
 }
 
-const draining = (jobId: string): WorkflowMonitorError =>
-  new WorkflowMonitorError("draining", "This server is going away: come back with your cursor.", {
-    jobId,
-  });
+const viewerEvent = ({ jobId, viewer }: Seat): ViewerEvent => ({
+  jobId,
+  viewer: `v${viewer.id.toString(36)}`,
+  transport: viewer.transport,
+});
+
+/** Why a viewer is sent away, or not let in, while this node goes. */
+export const draining = (jobId?: string): WorkflowMonitorError =>
+  new WorkflowMonitorError(
+    "draining",
+    "This server is going away: come back with your cursor.",
+    jobId === undefined ? {} : { jobId },
+  );

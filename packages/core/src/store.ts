@@ -13,8 +13,11 @@ export interface JobRecord {
    * them, or as many as history still has. Left out when `after` was not given.
    */
   events?: string[];
-  /** The last batches in history, oldest first, at most 64: how a batch of unknown outcome is found. */
-  batchIds: string[];
+  /**
+   * The last batches in history, oldest first, at most 64: how a batch of unknown outcome is found.
+   * Left out when `after` was not given.
+   */
+  batchIds?: string[];
   /**
    * The job's time to read is over (SPEC R15). Viewers get "unknown"; publishers still learn which
    * run has ended, so that a late event does not bring it back.

@@ -9,8 +9,8 @@ import {
   type WorkflowMonitor,
   WorkflowMonitorError,
 } from "@org/workflow-monitor";
-import { type WebSocket, WebSocketServer } from "ws";
-import { Connection } from "./connection.js";
+import { WebSocketServer } from "ws";
+import { Connection, type Hub } from "./connection.js";
 
 export interface WebSocketOptions {
   monitor: WorkflowMonitor;
@@ -44,11 +44,12 @@ export function attachWebSocket(
 ): WebSocketAdapter {
   const { monitor, path = "/ws", origins } = options;
   const connections = new Set<Connection>();
+  const hub: Hub = { egress: monitor.egress, connections, onEmpty() {} };
   let closing: Promise<void> | undefined;
-  let onEmpty = () => {};
 
   const serverOptions = {
     noServer: true,
+    WebSocket: Connection,
     perMessageDeflate: false,
     clientTracking: false,
     maxPayload: MAX_MESSAGE_BYTES,
@@ -63,19 +64,20 @@ export function attachWebSocket(
     const url = parseUrl(request);
     if (!url) return refuseUpgrade(socket, "400 Bad Request");
     // The handshake's socket is a net.Socket: a TLS one is, too.
-    handshake.handleUpgrade(request, socket, head, (ws) =>
-      welcome(ws, socket as Socket, request, url),
+    handshake.handleUpgrade(request, socket, head, (connection) =>
+      welcome(connection, socket as Socket, request, url),
     );
   }
 
-  function welcome(ws: WebSocket, socket: Socket, request: IncomingMessage, url: URL): void {
+  function welcome(
+    connection: Connection,
+    socket: Socket,
+    request: IncomingMessage,
+    url: URL,
+  ): void {
     const query = Object.fromEntries(url.searchParams);
     const mode = parseMode(query.mode);
-    const connection = new Connection(ws, socket, monitor.egress, mode ?? "full", () => {
-      connections.delete(connection);
-      if (connections.size === 0) onEmpty();
-    });
-    connections.add(connection);
+    connection.begin(hub, socket, mode ?? "full");
     const fault = faultOf(request, query, mode);
     if (fault) return connection.refuse(fault);
     void connection.watch(
@@ -85,7 +87,10 @@ export function attachWebSocket(
         transport: "ws",
         headers: request.headers,
         query,
-        remoteAddress: socket.remoteAddress,
+        // Asked for only when somebody wants it: Node keeps what it looked up on the socket.
+        get remoteAddress() {
+          return socket.remoteAddress;
+        },
       },
       parseCursor(query.after) ?? null,
     );
@@ -101,7 +106,7 @@ export function attachWebSocket(
     server?.off("upgrade", onUpgrade);
     if (connections.size === 0) return;
     const empty = new Promise<void>((resolve) => {
-      onEmpty = resolve;
+      hub.onEmpty = resolve;
     });
     const restarting = new WorkflowMonitorError(
       "draining",
@@ -161,5 +166,6 @@ function parseUrl({ url = "/" }: IncomingMessage): URL | undefined {
 
 function refuseUpgrade(socket: Duplex, status: string): void {
   socket.on("error", () => {});
+  socket.once("finish", () => socket.destroy()); // a peer that does not close holds up nobody
   socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
 }

@@ -1,6 +1,7 @@
 import type { Socket } from "node:net";
 import {
   type Beating,
+  type Codec,
   type Cursor,
   type Egress,
   type EndReason,
@@ -12,78 +13,107 @@ import {
   type WatchRequest,
   WorkflowMonitorError,
 } from "@org/workflow-monitor";
-import { WebSocket } from "ws";
+import { type RawData, WebSocket } from "ws";
 import { textMessage } from "./codec.js";
 
 /** A close frame's reason is at most 123 bytes: RFC 6455 §5.5. */
 const MAX_REASON_BYTES = 123;
+/** With which code `ws` closes, which its error does not say. */
+const FAULT_CODES = new Map([
+  ["WS_ERR_UNSUPPORTED_MESSAGE_LENGTH", 1009],
+  ["WS_ERR_TOO_MANY_BUFFERED_PARTS", 1008],
+  ["WS_ERR_INVALID_UTF8", 1007],
+]);
+
+function faultOf(error: NodeJS.ErrnoException): EndReason {
+  const { code = "", message } = error;
+  if (!code.startsWith("WS_ERR_")) return { code: 1006, reason: message }; // the socket broke
+  return { code: FAULT_CODES.get(code) ?? 1002, reason: message };
+}
+
 const NO_PONG: EndReason = { code: 4001, reason: "no pong" };
 
+/** What the connections of one adapter share. */
+export interface Hub {
+  readonly egress: Egress;
+  readonly connections: Set<Connection>;
+  /** Called when the last one is gone. */
+  onEmpty(): void;
+}
+
 /**
- * One viewer's socket. Frames go to the `net.Socket` as they are, already in WebSocket framing: no
- * copy and no encoding for each viewer. Control frames are left to `ws`, on the same socket.
+ * One viewer's socket: a `WebSocket` that is a member of its job's room. Frames go to the `net.Socket`
+ * as they are, already in WebSocket framing: no copy and no encoding for each viewer. Control frames
+ * are left to `ws`, on the same socket. There is one of these for each viewer, so it is kept small:
+ * listeners are shared functions, and `drain` is listened to only when there is something to drain.
  */
-export class Connection implements Member, Beating {
-  readonly codec = textMessage;
-  readonly mode: Mode;
-  readonly #ws: WebSocket;
-  readonly #socket: Socket;
-  readonly #egress: Egress;
-  readonly #slot: number;
+export class Connection extends WebSocket implements Member, Beating {
+  mode: Mode = "full";
+  #hub!: Hub;
+  #socket!: Socket;
+  #slot = 0;
   #seat: Seat | undefined;
   #closed: EndReason | undefined;
+  #draining = false;
+  /** A ping came before the first frame: its answer comes after it. */
+  #owesHeartbeat = false;
   /** Heard from the peer since the last beat. */
   #heard = true;
   #silentBeats = 0;
 
-  constructor(ws: WebSocket, socket: Socket, egress: Egress, mode: Mode, onClose: () => void) {
-    this.#ws = ws;
+  /** After the handshake, before anything is awaited: what comes meanwhile is not lost. */
+  begin(hub: Hub, socket: Socket, mode: Mode): void {
+    this.#hub = hub;
     this.#socket = socket;
-    this.#egress = egress;
     this.mode = mode;
-    this.#slot = egress.heartbeats.add(this);
-    // Attached before anything is awaited: what comes meanwhile is not lost.
-    ws.on("message", (data, isBinary) => this.#receive(String(data), isBinary));
-    ws.on("pong", () => {
-      this.#heard = true;
-    });
-    ws.on("error", () => {}); // ws closes with the right code by itself
-    socket.on("drain", () => this.#seat?.resume());
-    ws.on("close", (code, reason) => {
-      this.#leave({ code: code as EndReason["code"], reason: reason.toString() });
-      onClose();
-    });
+    this.#slot = hub.egress.heartbeats.add(this);
+    hub.connections.add(this);
+    this.on("message", Connection.#onMessage);
+    this.on("pong", Connection.#onPong);
+    this.on("error", Connection.#onError);
+    this.on("close", Connection.#onClose);
+  }
+
+  get codec(): Codec {
+    return textMessage;
   }
 
   get writable(): boolean {
     return (
-      this.#ws.readyState === WebSocket.OPEN &&
-      this.#socket.writableLength < this.#egress.inFlightBytes
+      this.readyState === WebSocket.OPEN &&
+      this.#socket.writableLength < this.#hub.egress.inFlightBytes
     );
   }
 
   write(parts: readonly Uint8Array[]): void {
-    if (this.#ws.readyState !== WebSocket.OPEN) return; // after a close frame nothing may follow
+    if (this.readyState !== WebSocket.OPEN) return; // after a close frame nothing may follow
     const socket = this.#socket;
-    if (parts.length === 1) {
-      socket.write(parts[0] as Uint8Array);
-      return;
+    let taken = true;
+    if (parts.length === 1) taken = socket.write(parts[0] as Uint8Array);
+    else {
+      socket.cork();
+      for (const part of parts) taken = socket.write(part);
+      socket.uncork();
     }
-    socket.cork();
-    for (const part of parts) socket.write(part);
-    socket.uncork();
+    if (taken || this.#draining) return;
+    this.#draining = true;
+    socket.once("drain", () => {
+      this.#draining = false;
+      this.#seat?.resume();
+    });
   }
 
   end({ code, reason }: EndReason): void {
-    this.#ws.close(code, Buffer.from(reason).subarray(0, MAX_REASON_BYTES).toString());
+    this.close(code, Buffer.from(reason).subarray(0, MAX_REASON_BYTES).toString());
   }
 
   /** Joins the job's room, from `after` on, or says why not. */
   async watch(request: WatchRequest, after: Cursor | null): Promise<void> {
     try {
-      const seat = await this.#egress.join(request, this, after);
+      const seat = await this.#hub.egress.join(request, this, after);
+      this.#seat = seat;
       if (this.#closed) seat.leave(this.#closed);
-      else this.#seat = seat;
+      else if (this.#owesHeartbeat) this.#sendHeartbeat();
     } catch (thrown) {
       this.refuse(thrown as WorkflowMonitorError);
     }
@@ -100,11 +130,32 @@ export class Connection implements Member, Beating {
     this.#heard = false;
     if (this.#silentBeats >= 2) {
       this.#leave(NO_PONG);
-      this.#ws.terminate();
-    } else if (this.writable) {
-      this.write([this.#egress.heartbeat(textMessage)]);
-      this.#ws.ping();
+      this.terminate();
+      return;
     }
+    this.#sendHeartbeat();
+    if (this.writable) this.ping();
+  }
+
+  static #onMessage(this: WebSocket, data: RawData, isBinary: boolean): void {
+    (this as Connection).#receive(String(data), isBinary);
+  }
+
+  static #onPong(this: WebSocket): void {
+    (this as Connection).#heard = true;
+  }
+
+  /** `ws` closes by itself, but does not tell `close` with which code. */
+  static #onError(this: WebSocket, error: Error): void {
+    (this as Connection).#leave(faultOf(error));
+  }
+
+  static #onClose(this: WebSocket, code: number, reason: Buffer): void {
+    const connection = this as Connection;
+    connection.#leave({ code, reason: reason.toString() });
+    const { connections } = connection.#hub;
+    connections.delete(connection);
+    if (connections.size === 0) connection.#hub.onEmpty();
   }
 
   #receive(text: string, isBinary: boolean): void {
@@ -120,9 +171,13 @@ export class Connection implements Member, Beating {
       return this.#refuseMessage("A message must be a JSON object with a type.");
     }
     // Unknown types are ignored, so that the protocol can grow.
-    if ("type" in message && message.type === "ping" && this.writable) {
-      this.write([this.#egress.heartbeat(textMessage)]);
-    }
+    if ("type" in message && message.type === "ping") this.#sendHeartbeat();
+  }
+
+  /** A snapshot always comes first. */
+  #sendHeartbeat(): void {
+    this.#owesHeartbeat = !this.#seat;
+    if (this.#seat && this.writable) this.write([this.#hub.egress.heartbeat(textMessage)]);
   }
 
   #refuseMessage(message: string): void {
@@ -133,7 +188,7 @@ export class Connection implements Member, Beating {
 
   #leave(reason: EndReason): void {
     this.#closed ??= reason;
-    this.#egress.heartbeats.remove(this, this.#slot);
+    this.#hub.egress.heartbeats.remove(this, this.#slot);
     this.#seat?.leave(reason);
   }
 }
