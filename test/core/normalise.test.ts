@@ -5,6 +5,7 @@ import {
   isJobId,
   type PublishedEvent,
   STATUSES,
+  type Status,
   type WorkflowMonitorError,
 } from "@org/workflow-monitor";
 import { afterEach, describe, expect, test } from "vitest";
@@ -225,21 +226,21 @@ describe("the event itself", () => {
 
   test("[R13] an event of 1 MiB of JSON is taken, one byte more is refused", () => {
     const size = 1024 * 1024;
-    const build = (chars: number, char = "x") => {
+    const build = (chars: number) => {
       const stages = Array.from({ length: 4_500 }, (_, index) => ({
         stage: `s${1_000 + index}`,
-        name: char.repeat(Math.max(1, Math.min(256, chars - index * 256))),
+        name: "x".repeat(Math.max(1, Math.min(256, chars - index * 256))),
       }));
       return { stages };
     };
     const bytes = (chars: number) => Buffer.byteLength(planEvent(build(chars)).text);
-    const small = 100_000;
-    // Each stage beyond `chars` has a name of one character: the size grows by one with each more.
+    const small = 400 * 256;
+    // Each stage beyond `chars` has a name of one character: that of the next one is there already.
     const perStage = bytes(small + 256) - bytes(small);
     const missing = size - bytes(small);
     const whole = Math.floor(missing / perStage);
-    let chars = small + whole * 256;
-    while (bytes(chars) < size && chars < small + (whole + 2) * 256) chars += 1;
+    const full = small + whole * 256;
+    const chars = full + 1 + (size - bytes(full));
     expect(bytes(chars)).toBe(size);
     refuses(() => planEvent(build(chars + 1)));
   });
@@ -506,7 +507,7 @@ describe("numbers", () => {
 });
 
 describe("types", () => {
-  test.each([
+  test.each<[string, Status]>([
     ["queued", "pending"],
     ["active", "running"],
     ["in_progress", "running"],
@@ -514,7 +515,7 @@ describe("types", () => {
     ["succeeded", "completed"],
     ["error", "failed"],
     ["canceled", "cancelled"],
-    ...STATUSES.map((status) => [status, status] as const),
+    ...STATUSES.map((status): [string, Status] => [status, status]),
   ])("[R13] the status %s is %s", (word, status) => {
     expect(asStage({ status: word }).status).toBe(status);
     expect(asJob({ status: word }).status).toBe(status);

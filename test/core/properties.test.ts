@@ -528,7 +528,7 @@ test("[R15] late events of a job whose time is over change nothing, a higher run
 });
 
 /** An event as a host would publish it. */
-const published = (event: WorkflowEvent): PublishedEvent => ({ jobId: "job", ...event });
+const published = (event: WorkflowEvent) => ({ jobId: "job", ...event }) as PublishedEvent;
 
 test("[R1] the revisions that a monitor tells are 1, 2, 3 …, and each is its events so far", async () => {
   await fc.assert(

@@ -9,7 +9,7 @@ import { unknownJob } from "./replica.js";
 import { type Cursor, printCursor } from "./revision.js";
 import type { Member, Seat } from "./room.js";
 import type { RoomManager } from "./rooms.js";
-import type { JobPage, JobQuery, JobStore } from "./store.js";
+import type { JobPage, JobQuery, JobRecord, JobStore } from "./store.js";
 
 /** A request for one job. */
 export type WatchRequest = AuthorizeRequest & { jobId: string; action: "watch" };
@@ -78,7 +78,7 @@ export function createEgress(options: EgressOptions): Egress {
       const { jobId } = request;
       const admitted = gate.admit(request);
       if (admitted !== true && !(await admitted)) throw unknownJob(jobId);
-      const record = isJobId(jobId) ? await answered(store.read(jobId)) : undefined;
+      const record = await readFrom(store, jobId);
       if (!record?.job || record.expired) throw unknownJob(jobId);
       const { job, cursor } = record;
       const tag = printCursor(cursor) + suffix;
@@ -92,9 +92,7 @@ export function createEgress(options: EgressOptions): Egress {
     async list(request, query) {
       if (!(await gate.admit(request)))
         throw new WorkflowMonitorError("unknown_job", "You may not list jobs.");
-      if (!store.list)
-        throw new WorkflowMonitorError("unsupported", "This store cannot list jobs.");
-      const page = await answered(store.list(query));
+      const page = await listFrom(store, query);
       const may = async (jobId: string) => gate.admit({ ...request, action: "watch", jobId });
       const allowed = await Promise.all(page.jobs.map(({ jobId }) => may(jobId)));
       return { jobs: page.jobs.filter((_, at) => allowed[at]), next: page.next };
@@ -102,11 +100,24 @@ export function createEgress(options: EgressOptions): Egress {
   };
 }
 
-/** What a store answers, or `unavailable`. */
-export async function answered<T>(answer: Promise<T>): Promise<T> {
+/** What the store knows of a job, or `unavailable`. */
+export async function readFrom(store: JobStore, jobId: string): Promise<JobRecord | undefined> {
+  if (!isJobId(jobId)) return undefined;
   try {
-    return await answer;
+    return await store.read(jobId);
   } catch (thrown) {
-    throw toMonitorError(thrown, "unavailable", "The store does not answer: try again.");
+    throw away(thrown);
   }
 }
+
+export async function listFrom(store: JobStore, query: JobQuery): Promise<JobPage> {
+  if (!store.list) throw new WorkflowMonitorError("unsupported", "This store cannot list jobs.");
+  try {
+    return await store.list(query);
+  } catch (thrown) {
+    throw away(thrown);
+  }
+}
+
+const away = (thrown: unknown) =>
+  toMonitorError(thrown, "unavailable", "The store does not answer: try again.");

@@ -104,13 +104,14 @@ export function fold(
 
 /** An update of a transition always says the status, also when the engine only implied it. */
 function complete(event: WorkflowEvent, text: string, before: JobState, after: JobState): Stamped {
-  if (event.type !== "stage" || event.status !== undefined) return { event, text };
+  if (event.type !== "stage") return { event, text };
   const find = (job: JobState) => job.stages.find(({ stage }) => stage === event.stage);
   const was = find(before);
   const is = find(after);
   const begun = is?.attempt !== was?.attempt && was !== undefined;
-  if (!is || (!begun && is.status === (was?.status ?? "pending"))) return { event, text };
-  const { type, timestamp, stage, ...rest } = event;
+  const changed = is && (begun || is.status !== (was?.status ?? "pending"));
+  if (!changed || is.status === event.status) return { event, text };
+  const { type, timestamp, stage, status: _, ...rest } = event;
   const told: WorkflowEvent = Object.freeze({ type, timestamp, stage, status: is.status, ...rest });
   return { event: told, text: JSON.stringify(told) };
 }

@@ -5,7 +5,7 @@ import { type Base, type Folded, fold, type Stamped, type Step } from "./fold.js
 import type { Clock, Logger } from "./host.js";
 import type { Limits } from "./limits.js";
 import { type NormaliseContext, normalise } from "./normalise.js";
-import { type Cursor, ORIGIN } from "./revision.js";
+import { type Cursor, ORIGIN, type Revision, sameCursor } from "./revision.js";
 import type { JobRecord, JobStore } from "./store.js";
 
 /**
@@ -84,14 +84,14 @@ export function createIngest(options: IngestOptions): Ingest {
       const message = "Too many events wait to be stored: publish slower, or try again later.";
       return settle(new WorkflowMonitorError("overloaded", message, { jobId }));
     }
-    if (notices.length > 0) {
-      report(new WorkflowMonitorError("shortened", notices.join(" "), { jobId }));
-    }
     queued += 1;
     queuedBytes += text.length;
     const done = (outcome: Cursor | WorkflowMonitorError) => {
       queued -= 1;
       queuedBytes -= text.length;
+      if (notices.length > 0 && !(outcome instanceof Error)) {
+        report(new WorkflowMonitorError("shortened", notices.join(" "), { jobId }));
+      }
       settle(outcome);
     };
     const lane =
@@ -221,11 +221,18 @@ class Lane {
     const id = randomUUID();
     for (let conflicts = 0; conflicts < MAX_CONFLICTS; conflicts++) {
       if (this.#closing.aborted) throw closedError();
+      const cached = this.#head !== undefined;
       const head = await this.#read(batch.some(({ event }) => event.id !== undefined));
       const folded = fold(this.jobId, head, batch, limits.stages);
       const { job, revisions } = folded;
-      if (!job || revisions.length === 0)
-        return this.#settle(batch, folded, head.cursor, head.cursor);
+      if (!job || revisions.length === 0) {
+        // Nothing is compared when nothing is appended: others may have moved the head meanwhile.
+        if (!cached || (await this.#isHead(head.cursor))) {
+          return this.#settle(batch, folded, head.cursor, head.cursor);
+        }
+        this.#head = undefined;
+        continue;
+      }
 
       const ttlMs = job.done ? retainMs : abandonMs;
       let cursor: Cursor | false;
@@ -241,8 +248,7 @@ class Lane {
         // Nobody knows whether it is stored. Only when it is not, it is appended again.
         const record = await this.#readUntilAnswered(ORIGIN);
         if (record?.batchIds?.includes(id)) {
-          const exact = record.batchIds.at(-1) === id;
-          return this.#settle(batch, folded, exact ? record.cursor : null, record.cursor);
+          return this.#settle(batch, folded, endOf(revisions, record), record.cursor);
         }
         continue;
       }
@@ -258,13 +264,18 @@ class Lane {
     throw new WorkflowMonitorError("conflict", message, { jobId: this.jobId });
   }
 
-  /** Tells the senders. `end` is the cursor after the fold's last revision, null when others came after it. */
+  async #isHead(cursor: Cursor | null): Promise<boolean> {
+    const record = await this.#readUntilAnswered(cursor ?? undefined);
+    return record && cursor ? sameCursor(record.cursor, cursor) : !record && !cursor;
+  }
+
+  /** Tells the senders. `end` is the cursor after the fold's last revision, null when nobody knows any more. */
   #settle(batch: Waiting[], folded: Folded, end: Cursor | null, head: Cursor | null): void {
     const count = folded.revisions.length;
     const at = (revisions: number): Cursor | null =>
       end && { epoch: end.epoch, revision: end.revision - count + revisions };
     folded.steps.forEach((step, index) => {
-      const cursor = at(index + 1) ?? head;
+      const cursor = at(index + 1);
       if (cursor) this.#options.onRevision(cursor, step);
     });
     folded.outcomes.forEach(({ revisions, refused }, index) => {
@@ -318,6 +329,17 @@ class Lane {
       this.#closing.addEventListener("abort", end);
     });
   }
+}
+
+/** Where a batch ends in a log that others have appended to since: its texts are searched from the newest. */
+function endOf(revisions: readonly Revision[], { cursor, events = [] }: JobRecord): Cursor | null {
+  for (let end = events.length; end >= revisions.length; end--) {
+    const start = end - revisions.length;
+    if (revisions.every(({ event }, at) => event === events[start + at])) {
+      return { epoch: cursor.epoch, revision: cursor.revision - (events.length - end) };
+    }
+  }
+  return null;
 }
 
 function idsOf(texts: string[]): Set<string> {

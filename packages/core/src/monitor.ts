@@ -1,8 +1,8 @@
 import { type Authorize, createGate } from "./authorize.js";
 import { Bodies } from "./bodies.js";
-import { answered, createEgress, type Egress } from "./egress.js";
+import { createEgress, type Egress, listFrom, readFrom } from "./egress.js";
 import type { WorkflowEngine } from "./engine.js";
-import { WorkflowMonitorError } from "./errors.js";
+import type { WorkflowMonitorError } from "./errors.js";
 import type { PublicError, PublishedEvent, WorkflowEvent } from "./events.js";
 import { toSnapshot } from "./frames.js";
 import { type Clock, type Logger, silentLogger, systemClock } from "./host.js";
@@ -10,7 +10,6 @@ import { createIngest } from "./ingest.js";
 import { type Limits, resolveLimits } from "./limits.js";
 import { Listeners } from "./listeners.js";
 import { memoryStore } from "./memory-store.js";
-import { isJobId } from "./normalise.js";
 import type { Frame } from "./protocol.js";
 import type { Cursor } from "./revision.js";
 import { draining, type LeaveEvent, RoomManager, type ViewerEvent } from "./rooms.js";
@@ -196,7 +195,7 @@ export function createWorkflowMonitor(options: WorkflowMonitorOptions): Workflow
   const publish = (event: PublishedEvent): Promise<Cursor> => ingest.publish(event);
 
   async function get(jobId: string): Promise<JobSnapshot | undefined> {
-    const record = isJobId(jobId) ? await answered(store.read(jobId)) : undefined;
+    const record = await readFrom(store, jobId);
     return record?.job && !record.expired ? toSnapshot(record.job, record.cursor) : undefined;
   }
 
@@ -244,12 +243,7 @@ export function createWorkflowMonitor(options: WorkflowMonitorOptions): Workflow
       return detach;
     },
 
-    async list(query = {}) {
-      if (!store.list)
-        throw new WorkflowMonitorError("unsupported", "This store cannot list jobs.");
-      return answered(store.list({ limit: 50, ...query }));
-    },
-
+    list: (query = {}) => listFrom(store, { limit: 50, ...query }),
     watch: (jobId, watchOptions = {}) => watch(rooms, jobId, watchOptions, limits.inFlightBytes),
     run: (jobId, plan, work) => run({ publish, get, clock }, jobId, plan, work),
     on: (name, listener) => listeners.on(name, listener),

@@ -1,4 +1,4 @@
-import { WorkflowMonitorError } from "./errors.js";
+import { toMonitorError, WorkflowMonitorError } from "./errors.js";
 import type {
   Json,
   NormalJobEvent,
@@ -66,13 +66,20 @@ export function normalise(type: unknown, input: unknown, context: NormaliseConte
   const notices: string[] = [];
   const read = new Reader(jobId, context, notices);
   let event: WorkflowEvent;
-  if (type === "stage") event = stageEvent(fields, read);
-  else if (type === "job") event = jobEvent(fields, read);
-  else if (type === "plan") event = planEvent(fields, read, context.maxStages);
-  else throw refuse("An event's type must be plan, job or stage.");
-  const text = JSON.stringify(event);
-  if (Buffer.byteLength(text) > MAX_EVENT_BYTES)
-    throw refuse("An event must stay under 1 MiB of JSON.");
+  let text: string;
+  try {
+    if (type === "stage") event = stageEvent(fields, read);
+    else if (type === "job") event = jobEvent(fields, read);
+    else if (type === "plan") event = planEvent(fields, read, context.maxStages);
+    else throw refuse("An event's type must be plan, job or stage.");
+    text = JSON.stringify(event);
+    if (Buffer.byteLength(text) > MAX_EVENT_BYTES) {
+      throw refuse("An event must stay under 1 MiB of JSON.");
+    }
+  } catch (thrown) {
+    const { message } = toMonitorError(thrown, "refused", "The event could not be read.");
+    throw new WorkflowMonitorError("refused", message, { jobId, cause: thrown });
+  }
   return { jobId, event: Object.freeze(event), text, notices };
 }
 

@@ -145,10 +145,7 @@ function applyStage(draft: JobState, event: NormalStageEvent, maxStages: number)
   else if (isTerminal(stage.status)) return; // R3: the end of an attempt is its end
 
   const known = stage.progress > 0 || (isActive(stage.status) && !stage.indeterminate);
-  // Progress on a stage that nobody started: it is running.
-  const implied =
-    stage.status === "pending" && event.progress !== undefined ? "running" : undefined;
-  state(stage, event.status ?? implied, event);
+  state(stage, impliedStatus(stage, event), event);
   if (typeof event.progress === "number") stage.progress = Math.max(stage.progress, event.progress);
   if (stage.status === "completed") stage.progress = 100;
   stage.indeterminate = isActive(stage.status) && !known && typeof event.progress !== "number";
@@ -162,6 +159,12 @@ function applyStage(draft: JobState, event: NormalStageEvent, maxStages: number)
     const next = changed(before, stage, event.timestamp);
     if (next !== before) draft.stages = draft.stages.with(at, next);
   }
+}
+
+/** Progress on a stage that nobody started: it is running. R7. */
+function impliedStatus(stage: StageSnapshot, { status, progress }: NormalStageEvent) {
+  const begins = stage.status === "pending" && progress !== undefined;
+  return begins && (status ?? "pending") === "pending" ? "running" : status;
 }
 
 /** R10: a new attempt; the old one is archived, as superseded if it was still active. */

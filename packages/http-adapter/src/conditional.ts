@@ -4,7 +4,7 @@
  */
 export function noneMatch(header: string | undefined, tag: string): boolean {
   if (header === undefined) return false;
-  if (header.trim() === "*") return true;
+  if (header === `"${tag}"` || header.trim() === "*") return true;
   for (const [, candidate] of header.matchAll(/(?:W\/)?"([^"]*)"/g))
     if (candidate === tag) return true;
   return false;

@@ -1,7 +1,7 @@
 import type { Socket } from "node:net";
 import {
-  type AuthorizeRequest,
   type JobQuery,
+  type WatchRequest,
   type WorkflowMonitor,
   WorkflowMonitorError,
 } from "@org/workflow-monitor";
@@ -53,13 +53,7 @@ export const workflowMonitorHttp: FastifyPluginAsync<WorkflowMonitorHttpOptions>
       }),
     },
     async (request, reply) => {
-      const jobId = request.params.id;
-      const { tag, bytes, done } = await egress.read({
-        ...about(request),
-        jobId,
-        action: "watch",
-        transport: "poll",
-      });
+      const { tag, bytes, done } = await egress.read(new Poll(request, request.params.id));
       cacheHeaders(reply, tag);
       if (!done) reply.header("retry-after", RETRY_AFTER);
       if (noneMatch(request.headers["if-none-match"], tag)) return reply.code(304).send();
@@ -77,8 +71,12 @@ export const workflowMonitorHttp: FastifyPluginAsync<WorkflowMonitorHttpOptions>
       }),
     },
     async (request, reply) => {
-      const list = { jobId: null, action: "list", transport: "poll" } as const;
-      const page = await egress.list({ ...about(request), ...list }, toQuery(request.query));
+      const { headers, query, ip: remoteAddress } = request;
+      const asked = { headers, query, remoteAddress } as const;
+      const page = await egress.list(
+        { ...asked, jobId: null, action: "list", transport: "poll" },
+        toQuery(query),
+      );
       reply.header("cache-control", "private, no-cache").header("vary", "Authorization, Cookie");
       return page;
     },
@@ -92,14 +90,29 @@ export const workflowMonitorHttp: FastifyPluginAsync<WorkflowMonitorHttpOptions>
 const documented = (summary: string, schema: FastifySchema): FastifySchema =>
   ({ summary, ...schema }) as FastifySchema;
 
-function about(
-  request: FastifyRequest,
-): Pick<AuthorizeRequest, "headers" | "query" | "remoteAddress"> {
-  return {
-    headers: request.headers,
-    query: request.query as AuthorizeRequest["query"],
-    remoteAddress: request.ip,
-  };
+/** What `authorize` is asked about a poll. Read only as far as it looks: headers are parsed on demand. */
+class Poll implements WatchRequest {
+  readonly jobId: string;
+  readonly action = "watch";
+  readonly transport = "poll";
+  readonly #request: FastifyRequest;
+
+  constructor(request: FastifyRequest, jobId: string) {
+    this.#request = request;
+    this.jobId = jobId;
+  }
+
+  get headers(): WatchRequest["headers"] {
+    return this.#request.headers;
+  }
+
+  get query(): WatchRequest["query"] {
+    return this.#request.query as WatchRequest["query"];
+  }
+
+  get remoteAddress(): string {
+    return this.#request.ip;
+  }
 }
 
 function cacheHeaders(reply: FastifyReply, tag: string): void {
