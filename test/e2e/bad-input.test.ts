@@ -764,47 +764,69 @@ describe("a bad event of an engine", () => {
     ["metadata with __proto__", "job", hostile(`{"jobId":"${JOB}","metadata":{"__proto__":1}}`)],
     ["a plan without stages", "plan", { jobId: JOB }],
     ["a plan of texts", "plan", { jobId: JOB, stages: ["a"] }],
-    ["a plan that names one twice", "plan", { jobId: JOB, stages: [{ stage: "a" }, { stage: "a" }] }],
+    [
+      "a plan that names one twice",
+      "plan",
+      { jobId: JOB, stages: [{ stage: "a" }, { stage: "a" }] },
+    ],
     ["a weight below 0", "plan", { jobId: JOB, stages: [{ stage: "a", weight: -1 }] }],
-    ["a plan of 5,001 stages", "plan", {
-      jobId: JOB,
-      stages: range(1, 5_001).map((n) => ({ stage: `s${n}` })),
-    }],
-    ["a getter that throws", "stage", {
-      jobId: JOB,
-      get stage(): string {
-        throw new Error("a trap");
+    [
+      "a plan of 5,001 stages",
+      "plan",
+      {
+        jobId: JOB,
+        stages: range(1, 5_001).map((n) => ({ stage: `s${n}` })),
       },
-    }],
-    ["a proxy that throws", "job", new Proxy({}, {
-      get: () => {
-        throw new Error("a trap");
+    ],
+    [
+      "a getter that throws",
+      "stage",
+      {
+        jobId: JOB,
+        get stage(): string {
+          throw new Error("a trap");
+        },
       },
-      getOwnPropertyDescriptor: () => {
-        throw new Error("a trap");
-      },
-    })],
+    ],
+    [
+      "a proxy that throws",
+      "job",
+      new Proxy(
+        {},
+        {
+          get: () => {
+            throw new Error("a trap");
+          },
+          getOwnPropertyDescriptor: () => {
+            throw new Error("a trap");
+          },
+        },
+      ),
+    ],
   ];
 
-  test.each(BAD)("is refused, counted and reported, and nothing is thrown: %s", async (_, name, event) => {
-    const { server, undisturbed } = await startWatched();
-    const errors: WorkflowMonitorError[] = [];
-    server.monitor.on("error", (error) => errors.push(error));
-    const emit = server.engine.emit.bind(server.engine) as unknown as (
-      name: string,
-      event: unknown,
-    ) => boolean;
-    const head = await server.settled(JOB);
-    expect(() => emit(name, event)).not.toThrow();
-    expect(await server.settled(JOB)).toEqual(head);
-    expect(server.monitor.stats().refused).toBe(1);
-    expect(errors).toMatchObject([{ name: "WorkflowMonitorError", code: "refused" }]);
-    const lines = server.lines.filter(({ message }) => message === "event refused or shortened");
-    expect(lines).toMatchObject([
-      { level: "warn", context: { code: "refused", reason: errors[0]?.message } },
-    ]);
-    await undisturbed();
-  });
+  test.each(BAD)(
+    "is refused, counted and reported, and nothing is thrown: %s",
+    async (_, name, event) => {
+      const { server, undisturbed } = await startWatched();
+      const errors: WorkflowMonitorError[] = [];
+      server.monitor.on("error", (error) => errors.push(error));
+      const emit = server.engine.emit.bind(server.engine) as unknown as (
+        name: string,
+        event: unknown,
+      ) => boolean;
+      const head = await server.settled(JOB);
+      expect(() => emit(name, event)).not.toThrow();
+      expect(await server.settled(JOB)).toEqual(head);
+      expect(server.monitor.stats().refused).toBe(1);
+      expect(errors).toMatchObject([{ name: "WorkflowMonitorError", code: "refused" }]);
+      const lines = server.lines.filter(({ message }) => message === "event refused or shortened");
+      expect(lines).toMatchObject([
+        { level: "warn", context: { code: "refused", reason: errors[0]?.message } },
+      ]);
+      await undisturbed();
+    },
+  );
 
   test("does not keep the good ones around it from being taken", async () => {
     const { server } = await startWatched();
@@ -891,7 +913,9 @@ describe("GET /jobs", () => {
     "label=:empty",
     "label=a:1&label=a:2",
     `cursor=${"x".repeat(513)}`,
-    range(1, 9).map((n) => `label=k${n}:v`).join("&"),
+    range(1, 9)
+      .map((n) => `label=k${n}:v`)
+      .join("&"),
   ];
   test.each(BAD)("refuses ?%s", async (query) => {
     const server = await startWithJobs(3);
@@ -914,27 +938,30 @@ describe("GET /jobs", () => {
     expect(all.next).toBeNull();
   });
 
-  test.each([1, 7, 50, 119, 120])("pages over 120 jobs without repeating or leaving out, %i at a time", async (limit) => {
-    const server = await startWithJobs(120);
-    const ids: string[] = [];
-    let next: string | null = "";
-    let pages = 0;
-    while (next !== null) {
-      const cursor: string = next === "" ? "" : `&cursor=${encodeURIComponent(next)}`;
-      const page: JobPage = (await server.get(`/jobs?limit=${limit}${cursor}`)).json<JobPage>();
-      ids.push(...page.jobs.map(({ jobId }) => jobId));
-      next = page.next;
-      pages += 1;
-      // What comes meanwhile is newer than what is still to come.
-      if (pages <= 3) await server.monitor.publish({ type: "job", jobId: `late ${pages}` });
-    }
-    expect(pages).toBe(Math.ceil(120 / limit));
-    expect(new Set(ids).size).toBe(ids.length);
-    expect(new Set(ids)).toEqual(new Set(range(1, 120).map((n) => `job ${n}`)));
-    const listed = await server.monitor.list({ limit: 200 });
-    const expected = listed.jobs.map(({ jobId }) => jobId).filter((id) => id.startsWith("job"));
-    expect(ids).toEqual(expected);
-  });
+  test.each([1, 7, 50, 119, 120])(
+    "pages over 120 jobs without repeating or leaving out, %i at a time",
+    async (limit) => {
+      const server = await startWithJobs(120);
+      const ids: string[] = [];
+      let next: string | null = "";
+      let pages = 0;
+      while (next !== null) {
+        const cursor: string = next === "" ? "" : `&cursor=${encodeURIComponent(next)}`;
+        const page: JobPage = (await server.get(`/jobs?limit=${limit}${cursor}`)).json<JobPage>();
+        ids.push(...page.jobs.map(({ jobId }) => jobId));
+        next = page.next;
+        pages += 1;
+        // What comes meanwhile is newer than what is still to come.
+        if (pages <= 3) await server.monitor.publish({ type: "job", jobId: `late ${pages}` });
+      }
+      expect(pages).toBe(Math.ceil(120 / limit));
+      expect(new Set(ids).size).toBe(ids.length);
+      expect(new Set(ids)).toEqual(new Set(range(1, 120).map((n) => `job ${n}`)));
+      const listed = await server.monitor.list({ limit: 200 });
+      const expected = listed.jobs.map(({ jobId }) => jobId).filter((id) => id.startsWith("job"));
+      expect(ids).toEqual(expected);
+    },
+  );
 
   test("filters by status and by labels, and pages over what is left", async () => {
     const server = await startWithJobs(120);
@@ -958,7 +985,7 @@ describe("GET /jobs", () => {
 
   test("keeps colons, spaces and unicode of a label's value", async () => {
     const server = await startServer();
-    const labels = { "größe": "a:b c/ü🚀" };
+    const labels = { größe: "a:b c/ü🚀" };
     await server.monitor.publish({ type: "job", jobId: JOB, labels });
     const label = encodeURIComponent("größe:a:b c/ü🚀");
     const { jobs } = (await server.get(`/jobs?label=${label}`)).json<JobPage>();
@@ -1016,7 +1043,7 @@ describe("a job id", () => {
     "a+b",
     "a.b..c",
     "...",
-    'quote"s\'',
+    "quote\"s'",
     "back\\slash",
     "<script>",
     "ジョブ",

@@ -4,11 +4,11 @@ import { toMonitorError, WorkflowMonitorError } from "./errors.js";
 import { type Codec, encodeHeartbeat } from "./frames.js";
 import { Heartbeats } from "./heartbeats.js";
 import type { Clock } from "./host.js";
-import { isJobId } from "./normalise.js";
 import { unknownJob } from "./replica.js";
-import { type Cursor, printCursor } from "./revision.js";
+import type { Cursor } from "./revision.js";
 import type { Member, Seat } from "./room.js";
 import type { RoomManager } from "./rooms.js";
+import type { JobState } from "./snapshot.js";
 import type { JobPage, JobQuery, JobRecord, JobStore } from "./store.js";
 
 /** A request for one job. */
@@ -16,8 +16,8 @@ export type WatchRequest = AuthorizeRequest & { jobId: string; action: "watch" }
 
 /** The head of a job, as polls get it. */
 export interface JobBody {
-  /** The validator: equal for equal bytes. An ETag without its quotes. */
-  tag: string;
+  /** The validator, with its quotes: equal for equal bytes. */
+  etag: string;
   /** The same bytes as `job` in the frames of this cursor. */
   bytes: Buffer;
   done: boolean;
@@ -48,22 +48,21 @@ export interface EgressOptions {
   clock: Clock;
   heartbeatMs: number;
   inFlightBytes: number;
-  presentVersion: string | undefined;
 }
 
 export function createEgress(options: EgressOptions): Egress {
-  const { store, rooms, bodies, gate, clock, heartbeatMs, inFlightBytes, presentVersion } = options;
-  const suffix = presentVersion === undefined ? "" : `-${presentVersion}`;
+  const { store, rooms, bodies, gate, clock, heartbeatMs, inFlightBytes } = options;
   /** Connections of one tick of the wheel share a frame. */
-  let lastBeat: { codec: Codec; at: number; bytes: Buffer } | undefined;
+  let lastBeat: { codec: Codec; at: number; stale: boolean; bytes: Buffer } | undefined;
 
   return {
     heartbeats: new Heartbeats(clock, heartbeatMs),
     inFlightBytes,
     heartbeat(codec) {
       const now = clock.now();
-      if (lastBeat?.codec !== codec || lastBeat.at !== now) {
-        lastBeat = { codec, at: now, bytes: encodeHeartbeat(codec, now, rooms.stale) };
+      const { stale } = rooms;
+      if (lastBeat?.codec !== codec || lastBeat.at !== now || lastBeat.stale !== stale) {
+        lastBeat = { codec, at: now, stale, bytes: encodeHeartbeat(codec, now, stale) };
       }
       return lastBeat.bytes;
     },
@@ -78,12 +77,10 @@ export function createEgress(options: EgressOptions): Egress {
       const { jobId } = request;
       const admitted = gate.admit(request);
       if (admitted !== true && !(await admitted)) throw unknownJob(jobId);
-      const record = await readFrom(store, jobId);
-      if (!record?.job || record.expired) throw unknownJob(jobId);
-      const { job, cursor } = record;
-      const tag = printCursor(cursor) + suffix;
+      const { job, cursor } = await readFrom(store, jobId);
       try {
-        return { tag, bytes: bodies.of(job, cursor), done: job.done };
+        const { bytes, etag } = bodies.of(job, cursor);
+        return { bytes, etag, done: job.done };
       } catch (thrown) {
         throw toMonitorError(thrown, "internal", "The job cannot be shown.");
       }
@@ -100,14 +97,19 @@ export function createEgress(options: EgressOptions): Egress {
   };
 }
 
-/** What the store knows of a job, or `unavailable`. */
-export async function readFrom(store: JobStore, jobId: string): Promise<JobRecord | undefined> {
-  if (!isJobId(jobId)) return undefined;
+/** The head of a job that may be read. Rejects with `unknown_job` or `unavailable`. */
+export async function readFrom(
+  store: JobStore,
+  jobId: string,
+): Promise<{ job: JobState; cursor: Cursor }> {
+  let record: JobRecord | undefined;
   try {
-    return await store.read(jobId);
+    record = await store.read(jobId);
   } catch (thrown) {
     throw away(thrown);
   }
+  if (!record?.job || record.expired) throw unknownJob(jobId);
+  return { job: record.job, cursor: record.cursor };
 }
 
 export async function listFrom(store: JobStore, query: JobQuery): Promise<JobPage> {

@@ -148,7 +148,7 @@ export function createWorkflowMonitor(options: WorkflowMonitorOptions): Workflow
   const listeners = new Listeners<MonitorEvents>(logger);
   const report = createReport(logger, clock, (error) => listeners.tell("error", error));
   const frames = { heartbeatMs, present };
-  const bodies = new Bodies(frames);
+  const bodies = new Bodies(frames, presentVersion);
   const sent = { delivered: 0 };
 
   const shared = { store, clock, logger, limits };
@@ -184,7 +184,6 @@ export function createWorkflowMonitor(options: WorkflowMonitorOptions): Workflow
     bodies,
     clock,
     heartbeatMs,
-    presentVersion,
     gate,
     inFlightBytes: limits.inFlightBytes,
   });
@@ -195,8 +194,13 @@ export function createWorkflowMonitor(options: WorkflowMonitorOptions): Workflow
   const publish = (event: PublishedEvent): Promise<Cursor> => ingest.publish(event);
 
   async function get(jobId: string): Promise<JobSnapshot | undefined> {
-    const record = await readFrom(store, jobId);
-    return record?.job && !record.expired ? toSnapshot(record.job, record.cursor) : undefined;
+    try {
+      const { job, cursor } = await readFrom(store, jobId);
+      return toSnapshot(job, cursor);
+    } catch (thrown) {
+      if ((thrown as WorkflowMonitorError).code === "unknown_job") return undefined;
+      throw thrown;
+    }
   }
 
   function drain(): void {

@@ -21,6 +21,8 @@ export interface ReplicaListener {
   jumped(): void;
   /** The job has been gone from the store for a minute. */
   vanished(): void;
+  /** The store's connection is back, or lost: then what this shows may be old. */
+  connected(connected: boolean): void;
 }
 
 const MAX_NOTES = 1_000;
@@ -42,7 +44,6 @@ export class Replica {
   #job: JobState | undefined;
   #unfollow: (() => void) | undefined;
   #closed = false;
-  #stale = false;
   /** Announcements that come while the store is being read; undefined while it is not. */
   #waiting: Announced[] | undefined;
   /** They were too many, or the connection came back meanwhile: read once more. */
@@ -72,11 +73,6 @@ export class Replica {
   /** False for a job that was over when it was opened: then this is an answer, not a replica. */
   get following(): boolean {
     return this.#unfollow !== undefined;
-  }
-
-  /** The store's connection is lost: this may be old. */
-  get stale(): boolean {
-    return this.#stale;
   }
 
   /**
@@ -123,6 +119,10 @@ export class Replica {
   /** The number of the last read begun: what `catchUpTo` takes as "by now". */
   get readsBegun(): number {
     return this.#reads.begun;
+  }
+
+  get readsDone(): number {
+    return this.#reads.done;
   }
 
   /**
@@ -195,9 +195,9 @@ export class Replica {
 
   #hear(note: Note): void {
     if (this.#closed) return;
-    if (note === "lost") this.#stale = true;
+    if (note === "lost") this.#listener.connected(false);
     else if (note === "restored") {
-      this.#stale = false;
+      this.#listener.connected(true);
       if (this.#waiting) this.#readOnceMore = true;
       else void this.#repair();
     } else if (!this.#waiting) this.#hearBatch(note);
@@ -223,6 +223,7 @@ export class Replica {
   }
 
   #advance(cursor: Cursor, revisions: readonly Revision[]): void {
+    this.#cancelTimer("vanish");
     const { clock, limits, stallTimeoutMs } = this.#context;
     let { job } = this;
     const jobs = revisions.map(({ patch }) => {

@@ -52,6 +52,8 @@ export interface RoomContext extends ReplicaContext {
   bodies: Bodies;
   lingerMs: number;
   stats: { delivered: number };
+  /** The rooms whose store connection is lost: what their members see may be old. */
+  stale: Set<Room>;
   onJoin(seat: Seat): void;
   onLeave(seat: Seat, reason: EndReason): void;
 }
@@ -138,10 +140,21 @@ export class Room {
     this.#replica = new Replica(jobId, context, {
       advanced: (revisions, jobs) => this.#guarded(() => this.#flush(revisions, jobs)),
       jumped: () => this.#guarded(() => this.#moveAll()),
-      vanished: () => this.endAll(unknownJob(jobId)),
+      vanished: () => {
+        this.endAll(unknownJob(jobId));
+        this.close();
+      },
+      connected: (connected) => {
+        if (connected) context.stale.delete(this);
+        else context.stale.add(this);
+      },
     });
     this.#opened = this.#replica.open();
-    this.#opened.catch(() => this.close());
+    this.#opened.then(
+      // An answer that does not follow is for those who asked, not for those who come later.
+      () => this.#replica.following || onClose(),
+      () => this.close(),
+    );
   }
 
   /** Members, and those about to be. */
@@ -153,17 +166,17 @@ export class Room {
     return this.#parked.size;
   }
 
-  get stale(): boolean {
-    return this.#replica.stale;
-  }
-
-  /** Seats a member and serves it from `after`. Undefined: the room closed meanwhile, open another. */
+  /**
+   * Seats a member and serves it from `after`. Undefined: the room closed meanwhile, or its answer is
+   * older than the question; open another.
+   */
   async join(member: Member, viewer: Viewer, after: Cursor | null): Promise<Seat | undefined> {
     const { readsBegun } = this.#replica;
     this.#joining += 1;
     this.#cancelLinger?.();
     try {
       await this.#opened;
+      if (!this.#replica.following && this.#replica.readsDone <= readsBegun) return undefined;
       if (after) await this.#replica.catchUpTo(after, readsBegun);
       if (this.#closed) return undefined;
       // From here to the first frame nothing is awaited: no revision comes between head and seat.
@@ -208,6 +221,7 @@ export class Room {
     this.#closed = true;
     this.#cancelLinger?.();
     this.#cancelBig?.();
+    this.#context.stale.delete(this);
     this.#replica.close();
     this.#onClose();
   }
@@ -217,14 +231,21 @@ export class Room {
   /** A batch came: members who stand at the former head get it as updates, in one write each. */
   #flush(revisions: readonly Revision[], jobs: readonly JobState[]): void {
     this.#forgetFrames();
+    try {
+      this.#sendAll(revisions, jobs);
+    } finally {
+      this.#head = this.#replica.cursor;
+    }
+    if (!this.#replica.job.done) return;
+    for (const { live } of this.#groups) for (const seat of [...live]) this.#end(seat);
+  }
+
+  #sendAll(revisions: readonly Revision[], jobs: readonly JobState[]): void {
     for (const group of this.#groups) {
       if (group.live.length === 0) continue;
       if (group.mode === "full" && this.#tooBig(revisions.length)) this.#sendHead(group);
       else this.#sendUpdates(group, this.#encodeUpdates(group, revisions, jobs), revisions.length);
     }
-    this.#head = this.#replica.cursor;
-    if (!this.#replica.job.done) return;
-    for (const { live } of this.#groups) for (const seat of [...live]) this.#end(seat);
   }
 
   #tooBig(revisions: number): boolean {
@@ -254,10 +275,8 @@ export class Room {
     let sent = 0;
     for (let at = live.length - 1; at >= 0; at--) {
       const seat = live[at] as Seat;
-      if (seat.member.writable) {
-        seat.member.write(parts);
-        sent += 1;
-      } else this.#park(seat);
+      if (!seat.member.writable) this.#park(seat);
+      else if (this.#send(seat, parts)) sent += 1;
     }
     this.#context.stats.delivered += sent * revisions;
   }
@@ -296,9 +315,10 @@ export class Room {
   #serve(seat: Seat): void {
     const { member } = seat;
     if (seat.left || seat.at >= 0 || this.#closed || !member.writable) return;
+    if (this.#cancelBig && seat.served && this.#groupOf(member).mode === "full") return; // its turn comes
     const missed = this.#replica.missedBy(seat.cursor);
     if (!seat.served || missed !== 0) {
-      member.write(this.#snapshotFrame(seat));
+      if (!this.#send(seat, this.#snapshotFrame(seat))) return;
       if (seat.served && missed) {
         seat.delivered += missed;
         this.#context.stats.delivered += missed;
@@ -352,9 +372,21 @@ export class Room {
   }
 
   #dismiss(seat: Seat, frame: Buffer, reason: EndReason): void {
-    seat.member.write([frame]);
+    if (!this.#send(seat, [frame])) return;
     this.leave(seat, reason);
     seat.member.end(reason);
+  }
+
+  /** A member that throws in spite of its promise disturbs nobody: it goes. */
+  #send(seat: Seat, parts: readonly Uint8Array[]): boolean {
+    try {
+      seat.member.write(parts);
+      return true;
+    } catch (thrown) {
+      this.#context.logger.error({ jobId: this.jobId, err: thrown }, "a member threw");
+      this.leave(seat, { code: CloseCode.internal, reason: "the connection failed" });
+      return false;
+    }
   }
 
   // ── housekeeping ───────────────────────────────────────────────────────────────────────────────
@@ -386,7 +418,7 @@ export class Room {
   }
 
   #body(): Buffer {
-    return this.#context.bodies.of(this.#replica.job, this.#replica.cursor);
+    return this.#context.bodies.of(this.#replica.job, this.#replica.cursor).bytes;
   }
 
   #seats(): Seat[] {

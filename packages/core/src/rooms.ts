@@ -25,7 +25,7 @@ export interface LeaveEvent extends ViewerEvent, EndReason {
   delivered: number;
 }
 
-export interface RoomsOptions extends Omit<RoomContext, "onJoin" | "onLeave"> {
+export interface RoomsOptions extends Omit<RoomContext, "stale" | "onJoin" | "onLeave"> {
   onJoin(event: ViewerEvent): void;
   onLeave(event: LeaveEvent): void;
 }
@@ -50,6 +50,7 @@ export class RoomManager {
     this.#options = options;
     this.#context = {
       ...options,
+      stale: new Set(),
       onJoin: (seat) => options.onJoin(viewerEvent(seat)),
       onLeave: (seat, reason) => this.#left(seat, reason),
     };
@@ -63,8 +64,7 @@ export class RoomManager {
 
   /** The store is away for at least one room. */
   get stale(): boolean {
-    for (const room of this.#rooms.values()) if (room.stale) return true;
-    return false;
+    return this.#context.stale.size > 0;
   }
 
   /**
@@ -88,14 +88,28 @@ export class RoomManager {
     const viewer = { id: this.#lastViewer, transport, remoteAddress };
     this.#count(viewer, 1);
     try {
-      for (;;) {
-        const seat = await this.#room(jobId).join(member, viewer, after);
-        if (seat) return seat;
-        if (this.#draining) throw draining(jobId); // else that room closed: try the next one
-      }
+      return await this.#seat(jobId, member, viewer, after);
     } catch (thrown) {
       this.#count(viewer, -1);
       throw toMonitorError(thrown, "unavailable", "The store does not answer: try again.");
+    }
+  }
+
+  async #seat(jobId: string, member: Member, viewer: Viewer, after: Cursor | null): Promise<Seat> {
+    // A room that is opening may have asked the store before this viewer asked us: its "unknown" is
+    // not an answer for him, the next room's is.
+    let opening = this.#rooms.get(jobId);
+    for (;;) {
+      const room = this.#room(jobId);
+      try {
+        const seat = await room.join(member, viewer, after);
+        if (seat) return seat;
+      } catch (thrown) {
+        if (room !== opening || (thrown as WorkflowMonitorError).code !== "unknown_job")
+          throw thrown;
+      }
+      if (this.#draining) throw draining(jobId);
+      opening = undefined;
     }
   }
 

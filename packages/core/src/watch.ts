@@ -67,11 +67,14 @@ export async function* watch(
   try {
     const cursor = typeof after === "string" ? parseCursor(after) : after;
     seat = await rooms.join(jobId, member, cursor ?? null, "watch");
-    for (;;) {
+    while (!signal?.aborted) {
       const next = queue.shift();
       if (next) {
         queuedBytes -= next.bytes;
-        yield* next.frames;
+        for (const frame of next.frames) {
+          if (signal?.aborted) return;
+          yield frame;
+        }
         if (queue.length === 0) seat.resume();
       } else if (ended) break;
       else {

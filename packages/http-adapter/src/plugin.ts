@@ -53,10 +53,10 @@ export const workflowMonitorHttp: FastifyPluginAsync<WorkflowMonitorHttpOptions>
       }),
     },
     async (request, reply) => {
-      const { tag, bytes, done } = await egress.read(new Poll(request, request.params.id));
-      cacheHeaders(reply, tag);
+      const { etag, bytes, done } = await egress.read(poll(request, request.params.id));
+      cacheHeaders(reply, etag);
       if (!done) reply.header("retry-after", RETRY_AFTER);
-      if (noneMatch(request.headers["if-none-match"], tag)) return reply.code(304).send();
+      if (noneMatch(request.headers["if-none-match"], etag)) return reply.code(304).send();
       // Bytes, not an object: encoded once a revision, and the same as in the frames.
       return reply.header("content-type", "application/json; charset=utf-8").send(bytes);
     },
@@ -90,33 +90,22 @@ export const workflowMonitorHttp: FastifyPluginAsync<WorkflowMonitorHttpOptions>
 const documented = (summary: string, schema: FastifySchema): FastifySchema =>
   ({ summary, ...schema }) as FastifySchema;
 
-/** What `authorize` is asked about a poll. Read only as far as it looks: headers are parsed on demand. */
-class Poll implements WatchRequest {
-  readonly jobId: string;
-  readonly action = "watch";
-  readonly transport = "poll";
-  readonly #request: FastifyRequest;
+/** What `authorize` is asked about a poll. Node parses headers when they are looked at: most hooks need few. */
+const poll = (request: FastifyRequest, jobId: string): WatchRequest => ({
+  jobId,
+  action: "watch",
+  transport: "poll",
+  get headers() {
+    return request.headers;
+  },
+  query: request.query as WatchRequest["query"],
+  get remoteAddress() {
+    return request.ip;
+  },
+});
 
-  constructor(request: FastifyRequest, jobId: string) {
-    this.#request = request;
-    this.jobId = jobId;
-  }
-
-  get headers(): WatchRequest["headers"] {
-    return this.#request.headers;
-  }
-
-  get query(): WatchRequest["query"] {
-    return this.#request.query as WatchRequest["query"];
-  }
-
-  get remoteAddress(): string {
-    return this.#request.ip;
-  }
-}
-
-function cacheHeaders(reply: FastifyReply, tag: string): void {
-  reply.header("etag", `"${tag}"`);
+function cacheHeaders(reply: FastifyReply, etag: string): void {
+  reply.header("etag", etag);
   reply.header("cache-control", "private, no-cache");
   reply.header("vary", "Authorization, Cookie");
 }

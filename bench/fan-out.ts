@@ -1,0 +1,150 @@
+import { type Child, start } from "./child.js";
+import type { Cpu, FanOutSubject, ServerCalls, ViewerCalls } from "./messages.js";
+import type { UpdateFrame } from "./payload.js";
+import type { Settings } from "./settings.js";
+import type { Series } from "./stats.js";
+
+const SUBJECTS: readonly FanOutSubject[] = ["ours", "ours-delta", "ws", "socket.io", "floor"];
+export const BURST = 20;
+/** Connected before memory is measured: what the first viewers cost is code, not viewers. */
+const FIRST_VIEWERS = 100;
+const WARM_UP_UPDATES = 20;
+
+/** Per delivered update, in microseconds of the server's CPU; `heap` per viewer, in bytes. */
+export interface FanOutCosts {
+  tick: { all: Series; user: Series; system: Series };
+  burst: { all: Series; user: Series; system: Series };
+  heap: Series;
+  /** The size of an update. */
+  bytes: number;
+}
+export type FanOutResults = Record<FanOutSubject, FanOutCosts>;
+
+/** Measurements 1 to 3: one update a tick, bursts, memory of idle viewers. */
+export async function measureFanOut(
+  settings: Settings,
+  frame: UpdateFrame,
+  log: (line: string) => void,
+): Promise<FanOutResults> {
+  const results = Object.fromEntries(
+    SUBJECTS.map((subject) => [subject, emptyCosts()]),
+  ) as FanOutResults;
+  for (let life = 0; life < settings.lives; life++) {
+    log(`fan-out, life ${life + 1} of ${settings.lives}: connecting`);
+    const viewers = start<ViewerCalls>(settings.file("viewers"));
+    const contestants: Contestant[] = [];
+    for (const subject of SUBJECTS) {
+      const contestant = new Contestant(subject, settings, viewers, results[subject]);
+      await contestant.begin(frame);
+      contestants.push(contestant);
+    }
+    for (let round = 0; round < settings.rounds; round++) {
+      log(`fan-out, life ${life + 1} of ${settings.lives}: round ${round + 1}`);
+      // To and fro, so that nobody is always the first or always after the same one.
+      const order = round % 2 === 0 ? contestants : contestants.toReversed();
+      for (const contestant of order) await contestant.ticks();
+      for (const contestant of order) await contestant.bursts();
+    }
+    viewers.stop();
+    for (const contestant of contestants) contestant.end();
+  }
+  return results;
+}
+
+/** One subject's server, with its viewers in the process that all viewers share. */
+class Contestant {
+  readonly #subject: FanOutSubject;
+  readonly #settings: Settings;
+  readonly #viewers: Child<ViewerCalls>;
+  readonly #costs: FanOutCosts;
+  readonly #server: Child<ServerCalls>;
+  #updates = 0;
+
+  constructor(
+    subject: FanOutSubject,
+    settings: Settings,
+    viewers: Child<ViewerCalls>,
+    costs: FanOutCosts,
+  ) {
+    this.#subject = subject;
+    this.#settings = settings;
+    this.#viewers = viewers;
+    this.#costs = costs;
+    this.#server = start<ServerCalls>(settings.file("server"));
+  }
+
+  async begin(frame: UpdateFrame): Promise<void> {
+    const subject = this.#subject;
+    const { port } = await this.#server.call("listen", { subject: `fan-out ${subject}`, frame });
+    await this.#viewers.call("connect", { subject, port, count: FIRST_VIEWERS });
+    const before = await this.#server.call("memory");
+    const count = this.#settings.viewers - FIRST_VIEWERS;
+    await this.#profiled("connect", () => this.#viewers.call("connect", { subject, port, count }));
+    this.#costs.heap.push(((await this.#server.call("memory")) - before) / count);
+    for (let n = 0; n < WARM_UP_UPDATES; n++) await this.#send(1);
+    await this.#send(BURST);
+  }
+
+  /** One update, and the next one when everybody has it. */
+  async ticks(): Promise<void> {
+    await this.#profiled("tick", () =>
+      this.#measured(this.#costs.tick, this.#settings.updates, async () => {
+        for (let n = 0; n < this.#settings.updates; n++) await this.#send(1);
+      }),
+    );
+  }
+
+  async bursts(): Promise<void> {
+    await this.#profiled("burst", () =>
+      this.#measured(this.#costs.burst, this.#settings.bursts * BURST, async () => {
+        for (let n = 0; n < this.#settings.bursts; n++) await this.#send(BURST);
+      }),
+    );
+  }
+
+  end(): void {
+    this.#server.stop();
+  }
+
+  /** Resolves when every viewer had them: so there is no CPU time without its deliveries. */
+  async #send(count: number): Promise<void> {
+    const from = this.#updates + 1;
+    this.#updates += count;
+    const [{ bytes }] = await Promise.all([
+      this.#viewers.call("expect", this.#subject, count),
+      this.#server.call("update", from, count),
+    ]);
+    if (count === 1) this.#costs.bytes = bytes;
+  }
+
+  async #measured(
+    into: Record<"all" | keyof Cpu, Series>,
+    updates: number,
+    work: () => Promise<void>,
+  ): Promise<void> {
+    const before = await this.#server.call("cpu");
+    await work();
+    const after = await this.#server.call("cpu");
+    const deliveries = updates * this.#settings.viewers;
+    const user = (after.user - before.user) / deliveries;
+    const system = (after.system - before.system) / deliveries;
+    into.user.push(user);
+    into.system.push(system);
+    into.all.push(user + system);
+  }
+
+  async #profiled(name: string, work: () => Promise<void>): Promise<void> {
+    const file = this.#settings.profile(`${this.#subject}-${name}`);
+    if (file === undefined) return work();
+    await this.#server.call("profile", null);
+    await work();
+    await this.#server.call("profile", file);
+  }
+}
+
+const emptyCosts = (): FanOutCosts => ({
+  tick: { all: [], user: [], system: [] },
+  burst: { all: [], user: [], system: [] },
+  heap: [],
+  bytes: 0,
+});

@@ -1,0 +1,82 @@
+import {
+  type Clock,
+  type JobRecord,
+  type JobStore,
+  memoryStore,
+  type Note,
+} from "@org/workflow-monitor";
+
+/** A store that counts what it is asked. */
+export function countingStore(options: { clock?: Clock } = {}) {
+  const store = memoryStore(options);
+  const counts = { reads: 0, follows: 0, following: 0 };
+  const counting: JobStore = {
+    ...store,
+    read(jobId, after) {
+      counts.reads += 1;
+      return store.read(jobId, after);
+    },
+    async follow(jobId, listener) {
+      counts.follows += 1;
+      counts.following += 1;
+      const unfollow = await store.follow(jobId, listener);
+      return () => {
+        counts.following -= 1;
+        unfollow();
+      };
+    },
+  };
+  return { store: counting, counts };
+}
+
+/** One call of the store that waits: done when told to, and answered when told to. */
+export interface Held {
+  name: "read" | "follow";
+  /** The store does it: what it finds now is what it will answer. */
+  perform(): Promise<void>;
+  /** The answer arrives. */
+  deliver(): void;
+}
+
+/** A store whose `read` and `follow` wait for the test at two places each. */
+export function heldStore(store: JobStore): { store: JobStore; calls: Held[] } {
+  const calls: Held[] = [];
+  function hold<T>(name: Held["name"], work: () => Promise<T>): Promise<T> {
+    return new Promise<T>((resolve, reject) => {
+      let outcome: Promise<T> | undefined;
+      calls.push({
+        name,
+        async perform() {
+          outcome = work();
+          await outcome.catch(() => {});
+        },
+        deliver() {
+          if (!outcome) throw new Error(`${name} was not performed`);
+          outcome.then(resolve, reject);
+        },
+      });
+    });
+  }
+  const held: JobStore = {
+    ...store,
+    read: (jobId, after) => hold<JobRecord | undefined>("read", () => store.read(jobId, after)),
+    follow: (jobId, listener) => hold("follow", () => store.follow(jobId, listener)),
+  };
+  return { store: held, calls };
+}
+
+/** A store whose announcements pass through `announce`, which may swallow, repeat and reorder them. */
+export function announcingStore(
+  store: JobStore,
+  announce: (note: Note, tell: (note: Note) => void) => void,
+) {
+  const listeners: ((note: Note) => void)[] = [];
+  const announcing: JobStore = {
+    ...store,
+    follow(jobId, listener) {
+      listeners.push(listener);
+      return store.follow(jobId, (note) => announce(note, listener));
+    },
+  };
+  return { store: announcing, listeners };
+}
