@@ -13,7 +13,7 @@ import { emptyJob } from "../../packages/core/src/snapshot.js";
 export const at = (second: number): string =>
   new Date(1_767_225_600_000 + second * 1_000).toISOString();
 
-export const plannedStage = (stage: string, more: Partial<NormalPlannedStage> = {}) => ({
+const plannedStage = (stage: string, more: Partial<NormalPlannedStage> = {}) => ({
   stage,
   name: stage,
   weight: 1,

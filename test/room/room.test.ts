@@ -883,7 +883,9 @@ describe("another life of the log", () => {
       append: (...args) => current.append(...args),
       async follow(jobId, listener) {
         const all = [await former.follow(jobId, listener), await next.follow(jobId, listener)];
-        return () => all.forEach((unfollow) => unfollow());
+        return () => {
+          for (const unfollow of all) unfollow();
+        };
       },
       close: async () => {},
     };

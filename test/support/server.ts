@@ -39,7 +39,7 @@ export interface ServerOptions extends Partial<WorkflowMonitorOptions> {
   origins?: readonly string[];
 }
 
-export interface WatchQuery {
+interface WatchQuery {
   after?: string;
   mode?: Mode;
 }

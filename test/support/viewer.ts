@@ -4,7 +4,7 @@ import { type ClientOptions, WebSocket } from "ws";
 import { as, type FrameOf } from "./frames.js";
 import { inTime } from "./wait.js";
 
-export interface Closed {
+interface Closed {
   code: number;
   reason: string;
 }
@@ -87,7 +87,9 @@ export function connect(
     payloads,
     frames,
     opened,
-    closed: inTimeLazily(closed),
+    get closed() {
+      return inTime("the close", closed, 8_000);
+    },
     async next() {
       const frame = await poll();
       if (!frame) throw new Error(`closed ${over?.code} ${over?.reason} instead of a frame`);
@@ -120,15 +122,4 @@ export function connect(
     },
   };
   return viewer;
-}
-
-/** A promise whose waiting is bounded from the moment that somebody waits. */
-function inTimeLazily<T>(promise: Promise<T>): Promise<T> {
-  return {
-    // biome-ignore lint/suspicious/noThenProperty: it is a promise, with a bound
-    then: (resolve, reject) => inTime("the close", promise, 8_000).then(resolve, reject),
-    catch: (reject) => inTime("the close", promise, 8_000).catch(reject),
-    finally: (settled) => inTime("the close", promise, 8_000).finally(settled),
-    [Symbol.toStringTag]: "Promise",
-  };
 }
