@@ -21,7 +21,7 @@ export interface Settings {
   profile(name: string): string | undefined;
 }
 
-const FULL = { viewers: 2_000, lives: 2, rounds: 4, updates: 30, bursts: 2, requests: 6_000 };
+const FULL = { viewers: 2_000, lives: 2, rounds: 8, updates: 15, bursts: 1, requests: 3_000 };
 const QUICK = { viewers: 200, lives: 1, rounds: 2, updates: 10, bursts: 2, requests: 800 };
 
 /** Throws for an argument that it does not know. */

@@ -1,10 +1,9 @@
 import type { AuthorizeRequest, Gate } from "./authorize.js";
 import type { Bodies } from "./bodies.js";
-import { toMonitorError, WorkflowMonitorError } from "./errors.js";
+import { toMonitorError, unknownJob, WorkflowMonitorError } from "./errors.js";
 import { type Codec, encodeHeartbeat } from "./frames.js";
 import { Heartbeats } from "./heartbeats.js";
 import type { Clock } from "./host.js";
-import { unknownJob } from "./replica.js";
 import type { Cursor } from "./revision.js";
 import type { Member, Seat } from "./room.js";
 import type { RoomManager } from "./rooms.js";

@@ -59,3 +59,17 @@ export function toMonitorError(
   }
   return new WorkflowMonitorError(fallback, message, { cause: thrown });
 }
+
+/** The answer to whoever asks for a job that is not there, and to whoever may not see it: no difference. */
+export const unknownJob = (jobId: string): WorkflowMonitorError =>
+  new WorkflowMonitorError("unknown_job", "There is no such job, or you may not see it.", {
+    jobId,
+  });
+
+/** Why a viewer is sent away, or not let in, while this node goes. */
+export const draining = (jobId?: string): WorkflowMonitorError =>
+  new WorkflowMonitorError(
+    "draining",
+    "This server is going away: come back with your cursor.",
+    jobId === undefined ? {} : { jobId },
+  );

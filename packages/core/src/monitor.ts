@@ -2,7 +2,7 @@ import { type Authorize, createGate } from "./authorize.js";
 import { Bodies } from "./bodies.js";
 import { createEgress, type Egress, listFrom, readFrom } from "./egress.js";
 import type { WorkflowEngine } from "./engine.js";
-import type { WorkflowMonitorError } from "./errors.js";
+import { draining, type WorkflowMonitorError } from "./errors.js";
 import type { PublicError, PublishedEvent, WorkflowEvent } from "./events.js";
 import { toSnapshot } from "./frames.js";
 import { type Clock, type Logger, silentLogger, systemClock } from "./host.js";
@@ -12,7 +12,7 @@ import { Listeners } from "./listeners.js";
 import { memoryStore } from "./memory-store.js";
 import type { Frame } from "./protocol.js";
 import type { Cursor } from "./revision.js";
-import { draining, type LeaveEvent, RoomManager, type ViewerEvent } from "./rooms.js";
+import { type LeaveEvent, RoomManager, type ViewerEvent } from "./rooms.js";
 import { type RunPlan, run, type Work } from "./run.js";
 import type { JobSnapshot } from "./snapshot.js";
 import type { JobPage, JobQuery, JobStore } from "./store.js";
@@ -203,6 +203,9 @@ export function createWorkflowMonitor(options: WorkflowMonitorOptions): Workflow
     }
   }
 
+  /** Also one whose time to read is over: its run is not to be repeated. SPEC R15. */
+  const former = async (jobId: string) => (await store.read(jobId))?.job;
+
   function drain(): void {
     gate.giveUp(draining());
     rooms.drain();
@@ -249,7 +252,7 @@ export function createWorkflowMonitor(options: WorkflowMonitorOptions): Workflow
 
     list: (query = {}) => listFrom(store, { limit: 50, ...query }),
     watch: (jobId, watchOptions = {}) => watch(rooms, jobId, watchOptions, limits.inFlightBytes),
-    run: (jobId, plan, work) => run({ publish, get, clock }, jobId, plan, work),
+    run: (jobId, plan, work) => run({ publish, former, clock }, jobId, plan, work),
     on: (name, listener) => listeners.on(name, listener),
     off: (name, listener) => listeners.off(name, listener),
 

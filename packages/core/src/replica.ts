@@ -1,4 +1,4 @@
-import { WorkflowMonitorError } from "./errors.js";
+import { unknownJob, WorkflowMonitorError } from "./errors.js";
 import { History } from "./history.js";
 import type { Clock, Logger } from "./host.js";
 import { applyPatch, type Cursor, ORIGIN, type Revision } from "./revision.js";
@@ -165,6 +165,7 @@ export class Replica {
       if (record && !record.expired) this.#take(record);
       else this.#missing();
     } catch (thrown) {
+      if (this.#closed) return;
       this.#context.logger.warn({ jobId: this.#jobId, err: thrown }, "the store does not answer");
       this.#setTimer("again", READ_AGAIN_MS, () => void this.#repair());
     }
@@ -280,8 +281,3 @@ export class Replica {
     this.#timers.delete(name);
   }
 }
-
-export const unknownJob = (jobId: string): WorkflowMonitorError =>
-  new WorkflowMonitorError("unknown_job", "There is no such job, or you may not see it.", {
-    jobId,
-  });

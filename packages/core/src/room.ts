@@ -1,5 +1,5 @@
 import type { Bodies } from "./bodies.js";
-import { WorkflowMonitorError } from "./errors.js";
+import { draining, unknownJob, WorkflowMonitorError } from "./errors.js";
 import {
   type Codec,
   encode,
@@ -12,7 +12,7 @@ import {
 } from "./frames.js";
 import type { Limits } from "./limits.js";
 import { CloseCode, type Mode, refusals, type Transport } from "./protocol.js";
-import { Replica, type ReplicaContext, unknownJob } from "./replica.js";
+import { Replica, type ReplicaContext } from "./replica.js";
 import { type Cursor, ORIGIN, type Revision } from "./revision.js";
 import type { JobState } from "./snapshot.js";
 
@@ -119,6 +119,9 @@ export class Room {
   readonly #onClose: () => void;
   readonly #replica: Replica;
   readonly #opened: Promise<void>;
+  /** Rejects when the room closes: nobody waits on for a store that does not answer. */
+  readonly #closing: Promise<never>;
+  #giveUp = () => {};
   readonly #groups: Group[] = [];
   readonly #parked = new Set<Seat>();
   #live = 0;
@@ -149,7 +152,12 @@ export class Room {
         else context.stale.add(this);
       },
     });
-    this.#opened = this.#replica.open();
+    const closing = new Promise<never>((_, reject) => {
+      this.#giveUp = () => reject(draining(jobId));
+    });
+    closing.catch(() => {});
+    this.#closing = closing;
+    this.#opened = Promise.race([this.#replica.open(), closing]);
     this.#opened.then(
       // An answer that does not follow is for those who asked, not for those who come later.
       () => this.#replica.following || onClose(),
@@ -177,7 +185,9 @@ export class Room {
     try {
       await this.#opened;
       if (!this.#replica.following && this.#replica.readsDone <= readsBegun) return undefined;
-      if (after) await this.#replica.catchUpTo(after, readsBegun);
+      if (after && this.#replica.missedBy(after) === undefined) {
+        await Promise.race([this.#replica.catchUpTo(after, readsBegun), this.#closing]);
+      }
       if (this.#closed) return undefined;
       // From here to the first frame nothing is awaited: no revision comes between head and seat.
       const seat = new Seat(this, member, viewer, after, this.#context.clock.now());
@@ -222,6 +232,7 @@ export class Room {
     this.#cancelLinger?.();
     this.#cancelBig?.();
     this.#context.stale.delete(this);
+    this.#giveUp();
     this.#replica.close();
     this.#onClose();
   }

@@ -1,7 +1,6 @@
-import { toMonitorError, WorkflowMonitorError } from "./errors.js";
+import { draining, toMonitorError, unknownJob, WorkflowMonitorError } from "./errors.js";
 import { isJobId } from "./normalise.js";
 import type { Transport } from "./protocol.js";
-import { unknownJob } from "./replica.js";
 import type { Cursor } from "./revision.js";
 import {
   type EndReason,
@@ -169,11 +168,3 @@ const viewerEvent = ({ jobId, viewer }: Seat): ViewerEvent => ({
   viewer: `v${viewer.id.toString(36)}`,
   transport: viewer.transport,
 });
-
-/** Why a viewer is sent away, or not let in, while this node goes. */
-export const draining = (jobId?: string): WorkflowMonitorError =>
-  new WorkflowMonitorError(
-    "draining",
-    "This server is going away: come back with your cursor.",
-    jobId === undefined ? {} : { jobId },
-  );

@@ -1,7 +1,7 @@
 import type { JobEvent, PlanEvent, ProgressInput, PublishedEvent, StageEvent } from "./events.js";
 import type { Clock } from "./host.js";
 import type { Cursor } from "./revision.js";
-import type { JobSnapshot } from "./snapshot.js";
+import type { JobState } from "./snapshot.js";
 
 /** A plan for `run`: a plan event without what `run` fills in, and a signal that cancels. */
 export interface RunPlan extends Omit<PlanEvent, "jobId" | "run" | "id" | "timestamp"> {
@@ -28,7 +28,8 @@ export type Work<T> = (context: RunContext) => T | Promise<T>;
 /** What `run` needs of a monitor. */
 interface Publisher {
   publish(event: PublishedEvent): Promise<Cursor>;
-  get(jobId: string): Promise<JobSnapshot | undefined>;
+  /** What is known of the job's last run. */
+  former(jobId: string): Promise<JobState | undefined>;
   clock: Clock;
 }
 
@@ -41,14 +42,14 @@ const PATIENCE_MS = 2_000;
  * runs whatever becomes of the events: monitoring never breaks it.
  */
 export async function run<T>(
-  { publish, get, clock }: Publisher,
+  { publish, former, clock }: Publisher,
   jobId: string,
   { signal = new AbortController().signal, ...plan }: RunPlan,
   work: Work<T>,
 ): Promise<T> {
-  const former = await within(clock, get(jobId));
-  const begun = former !== undefined && former.status !== "pending";
-  const about = { jobId, run: (former?.run ?? 1) + (begun ? 1 : 0) };
+  const last = await within(clock, former(jobId));
+  const begun = last !== undefined && last.status !== "pending";
+  const about = { jobId, run: (last?.run ?? 1) + (begun ? 1 : 0) };
   const attempts = new Map<string, number>();
 
   async function stage<S>(name: string, fn: (context: StageContext) => S | Promise<S>): Promise<S> {

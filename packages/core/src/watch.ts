@@ -2,7 +2,7 @@ import { toMonitorError } from "./errors.js";
 import type { Codec } from "./frames.js";
 import { CloseCode, type Frame } from "./protocol.js";
 import { type Cursor, parseCursor } from "./revision.js";
-import type { Member, Seat } from "./room.js";
+import type { EndReason, Member, Seat } from "./room.js";
 import type { RoomManager } from "./rooms.js";
 
 export interface WatchOptions {
@@ -12,6 +12,7 @@ export interface WatchOptions {
   signal?: AbortSignal;
 }
 
+const GONE: EndReason = { code: CloseCode.goingAway, reason: "the watch ended" };
 const EMPTY = Buffer.alloc(0);
 const NEWLINE = Buffer.from("\n");
 
@@ -22,10 +23,34 @@ const lines: Codec = { wrap: () => ({ head: EMPTY, tail: NEWLINE }) };
  * A viewer in the host's own process: it sits in the room like any other, and gets the same bytes.
  * A consumer that falls behind gets a `snapshot` frame instead of what it missed.
  */
-export async function* watch(
+export function watch(
   rooms: RoomManager,
   jobId: string,
   { after, signal }: WatchOptions,
+  inFlightBytes: number,
+): AsyncIterableIterator<Frame> {
+  // A generator cannot be stopped while it waits: stopping is a signal, too.
+  const stop = new AbortController();
+  const stopped = signal ? AbortSignal.any([signal, stop.signal]) : stop.signal;
+  const cursor = typeof after === "string" ? parseCursor(after) : after;
+  const frames = follow(rooms, jobId, cursor ?? null, stopped, inFlightBytes);
+  return {
+    [Symbol.asyncIterator]() {
+      return this;
+    },
+    next: () => frames.next(),
+    return() {
+      stop.abort();
+      return frames.return();
+    },
+  };
+}
+
+async function* follow(
+  rooms: RoomManager,
+  jobId: string,
+  after: Cursor | null,
+  signal: AbortSignal,
   inFlightBytes: number,
 ): AsyncGenerator<Frame, void, undefined> {
   const queue: { frames: Frame[]; bytes: number }[] = [];
@@ -55,24 +80,30 @@ export async function* watch(
       wake();
     },
   };
-  const abort = () => {
-    ended = true;
-    queue.length = 0;
-    wake();
-  };
-
-  if (signal?.aborted) return;
-  signal?.addEventListener("abort", abort);
+  if (signal.aborted) return;
+  let abort = () => {};
+  const aborted = new Promise<undefined>((resolve) => {
+    abort = () => {
+      resolve(undefined);
+      wake();
+    };
+  });
+  signal.addEventListener("abort", abort);
   let seat: Seat | undefined;
   try {
-    const cursor = typeof after === "string" ? parseCursor(after) : after;
-    seat = await rooms.join(jobId, member, cursor ?? null, "watch");
-    while (!signal?.aborted) {
+    const joining = rooms.join(jobId, member, after, "watch");
+    seat = await Promise.race([joining, aborted]);
+    if (!seat)
+      return void joining.then(
+        (late) => late.leave(GONE),
+        () => {},
+      );
+    while (!signal.aborted) {
       const next = queue.shift();
       if (next) {
         queuedBytes -= next.bytes;
         for (const frame of next.frames) {
-          if (signal?.aborted) return;
+          if (signal.aborted) return;
           yield frame;
         }
         if (queue.length === 0) seat.resume();
@@ -86,8 +117,8 @@ export async function* watch(
   } catch (thrown) {
     failure = toMonitorError(thrown, "internal", "The watch failed.");
   } finally {
-    signal?.removeEventListener("abort", abort);
-    seat?.leave({ code: CloseCode.goingAway, reason: "the watch ended" });
+    signal.removeEventListener("abort", abort);
+    seat?.leave(GONE);
   }
   if (failure) throw failure;
 }

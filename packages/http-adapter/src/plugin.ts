@@ -6,6 +6,7 @@ import {
   WorkflowMonitorError,
 } from "@org/workflow-monitor";
 import type {
+  FastifyError,
   FastifyInstance,
   FastifyPluginAsync,
   FastifyReply,
@@ -37,11 +38,11 @@ export const workflowMonitorHttp: FastifyPluginAsync<WorkflowMonitorHttpOptions>
   const { egress } = monitor;
   const errors = { "4xx": problem, "5xx": problem };
 
-  app.setErrorHandler((error: Parameters<typeof sendProblem>[1], request, reply) => {
-    if (error.name !== "WorkflowMonitorError" && !(error as { validation?: unknown }).validation) {
-      request.log.error({ err: error }, "request failed");
-    }
-    return sendProblem(reply, error);
+  app.setErrorHandler((error: FastifyError | WorkflowMonitorError, _request, reply) => {
+    if (error.name === "WorkflowMonitorError")
+      return sendProblem(reply, error as WorkflowMonitorError);
+    if (!("validation" in error && error.validation)) throw error; // of a hook of the host: his to answer
+    return sendProblem(reply, new WorkflowMonitorError("bad_request", error.message));
   });
 
   app.get<{ Params: Static<typeof jobParams> }>(

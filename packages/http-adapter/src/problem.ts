@@ -1,16 +1,10 @@
-import { refusals, WorkflowMonitorError } from "@org/workflow-monitor";
-import type { FastifyError, FastifyReply } from "fastify";
+import { refusals, type WorkflowMonitorError } from "@org/workflow-monitor";
+import type { FastifyReply } from "fastify";
 
-/** Any error of a route as problem+json with a stable `code`: RFC 9457. Nothing of a stack or an inner message. */
-export function sendProblem(
-  reply: FastifyReply,
-  thrown: FastifyError | WorkflowMonitorError,
-): FastifyReply {
-  const error = toError(thrown);
+/** An error of ours as problem+json with a stable `code`: RFC 9457. */
+export function sendProblem(reply: FastifyReply, error: WorkflowMonitorError): FastifyReply {
   const { httpStatus, retryable } = refusals[error.code];
-  if (retryable) {
-    reply.header("retry-after", Math.ceil((error.retryAfterMs ?? 1_000) / 1_000));
-  }
+  if (retryable) reply.header("retry-after", Math.ceil((error.retryAfterMs ?? 1_000) / 1_000));
   return reply
     .code(httpStatus)
     .header("content-type", "application/problem+json")
@@ -24,13 +18,4 @@ export function sendProblem(
         code: error.code,
       }),
     );
-}
-
-function toError(thrown: FastifyError | WorkflowMonitorError): WorkflowMonitorError {
-  if (thrown.name === "WorkflowMonitorError") return thrown as WorkflowMonitorError;
-  const { validation, statusCode = 500, message } = thrown as FastifyError;
-  if (validation || (statusCode >= 400 && statusCode < 500)) {
-    return new WorkflowMonitorError("bad_request", message);
-  }
-  return new WorkflowMonitorError("internal", "The request failed.");
 }

@@ -97,14 +97,20 @@ export const jobPage = Type.Object(
   { description: "Summaries, newest first" },
 );
 
-/** RFC 9457. */
+/**
+ * RFC 9457. Ours have the first five; what a hook of the host answers on these routes passes through
+ * the same schema, and has Fastify's three.
+ */
 export const problem = Type.Object(
   {
-    type: Type.String(),
-    title: Type.String(),
-    status: Type.Integer(),
-    detail: Type.String(),
-    code: Type.String({ description: "Stable; tell problems apart by it" }),
+    type: Type.Optional(Type.String()),
+    title: Type.Optional(Type.String()),
+    status: Type.Optional(Type.Integer()),
+    detail: Type.Optional(Type.String()),
+    code: Type.Optional(Type.String({ description: "Stable; tell problems apart by it" })),
+    statusCode: Type.Optional(Type.Integer()),
+    error: Type.Optional(Type.String()),
+    message: Type.Optional(Type.String()),
   },
   { description: "What is wrong and what to do" },
 );

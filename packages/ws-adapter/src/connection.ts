@@ -79,10 +79,10 @@ export class Connection extends WebSocket implements Member, Beating {
   }
 
   get writable(): boolean {
-    return (
-      this.readyState === WebSocket.OPEN &&
-      this.#socket.writableLength < this.#hub.egress.inFlightBytes
-    );
+    const { writableLength, writableHighWaterMark } = this.#socket;
+    // Below its own mark a socket never says that it has drained.
+    const limit = Math.max(this.#hub.egress.inFlightBytes, writableHighWaterMark);
+    return this.readyState === WebSocket.OPEN && writableLength < limit;
   }
 
   write(parts: readonly Uint8Array[]): void {
