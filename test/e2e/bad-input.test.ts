@@ -218,8 +218,9 @@ describe("authorize", () => {
   test("is told who asks for what", async () => {
     const requests: unknown[] = [];
     const server = await startServer({
-      authorize: ({ headers, ...request }) => {
-        requests.push({ ...request, token: headers.authorization });
+      authorize: ({ jobId, action, transport, headers, query, remoteAddress }) => {
+        const token = headers.authorization;
+        requests.push({ jobId, action, transport, token, query, remoteAddress });
         return true;
       },
     });

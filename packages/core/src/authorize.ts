@@ -2,7 +2,7 @@ import { WorkflowMonitorError } from "./errors.js";
 import type { Clock, Logger } from "./host.js";
 import type { Transport } from "./protocol.js";
 
-/** Who asks for what, the same on every transport. */
+/** Who asks for what, the same on every transport. Read its fields by name: some are looked up on demand. */
 export interface AuthorizeRequest {
   /** Null: may this viewer list jobs at all? Each row is then asked about as `watch`. */
   jobId: string | null;

@@ -280,8 +280,10 @@ class Lane {
     });
     folded.outcomes.forEach(({ revisions, refused }, index) => {
       const cursor = at(revisions) ?? head;
-      const missing = new WorkflowMonitorError("internal", "The event made no job.");
-      batch[index]?.settle(refused ?? cursor ?? missing);
+      const outcome = refused ?? cursor;
+      batch[index]?.settle(
+        outcome ?? new WorkflowMonitorError("internal", "The event made no job."),
+      );
     });
   }
 

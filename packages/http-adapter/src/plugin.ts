@@ -54,7 +54,7 @@ export const workflowMonitorHttp: FastifyPluginAsync<WorkflowMonitorHttpOptions>
       }),
     },
     async (request, reply) => {
-      const { etag, bytes, done } = await egress.read(poll(request, request.params.id));
+      const { etag, bytes, done } = await egress.read(new Poll(request, request.params.id));
       cacheHeaders(reply, etag);
       if (!done) reply.header("retry-after", RETRY_AFTER);
       if (noneMatch(request.headers["if-none-match"], etag)) return reply.code(304).send();
@@ -91,19 +91,33 @@ export const workflowMonitorHttp: FastifyPluginAsync<WorkflowMonitorHttpOptions>
 const documented = (summary: string, schema: FastifySchema): FastifySchema =>
   ({ summary, ...schema }) as FastifySchema;
 
-/** What `authorize` is asked about a poll. Node parses headers when they are looked at: most hooks need few. */
-const poll = (request: FastifyRequest, jobId: string): WatchRequest => ({
-  jobId,
-  action: "watch",
-  transport: "poll",
-  get headers() {
-    return request.headers;
-  },
-  query: request.query as WatchRequest["query"],
-  get remoteAddress() {
-    return request.ip;
-  },
-});
+/**
+ * What `authorize` is asked about a poll. Headers and address are looked up when the hook looks at
+ * them: most need few. A class, since getters of a literal are made anew for each request.
+ */
+class Poll implements WatchRequest {
+  readonly jobId: string;
+  readonly action = "watch";
+  readonly transport = "poll";
+  readonly #request: FastifyRequest;
+
+  constructor(request: FastifyRequest, jobId: string) {
+    this.#request = request;
+    this.jobId = jobId;
+  }
+
+  get headers(): WatchRequest["headers"] {
+    return this.#request.headers;
+  }
+
+  get query(): WatchRequest["query"] {
+    return this.#request.query as WatchRequest["query"];
+  }
+
+  get remoteAddress(): string {
+    return this.#request.ip;
+  }
+}
 
 function cacheHeaders(reply: FastifyReply, etag: string): void {
   reply.header("etag", etag);
