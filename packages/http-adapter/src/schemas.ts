@@ -7,6 +7,7 @@ import {
   type StageSnapshot,
   type Status,
 } from "@org/workflow-monitor";
+import type { FastifySchema } from "fastify";
 import { type Static, type TSchema, Type } from "typebox";
 
 /** The shapes of the routes: for validation, for serialising the list, for `@fastify/swagger`. */
@@ -101,7 +102,7 @@ export const jobPage = Type.Object(
  * RFC 9457. Ours have the first five; what a hook of the host answers on these routes passes through
  * the same schema, and has Fastify's three.
  */
-export const problem = Type.Object(
+const problem = Type.Object(
   {
     type: Type.Optional(Type.String()),
     title: Type.Optional(Type.String()),
@@ -114,6 +115,13 @@ export const problem = Type.Object(
   },
   { description: "What is wrong and what to do" },
 );
+
+/** What every route may answer instead. */
+export const failures = { "4xx": problem, "5xx": problem };
+
+/** `summary` is known to `@fastify/swagger`'s types only, which hosts may do without. */
+export const documented = (summary: string, schema: FastifySchema): FastifySchema =>
+  ({ summary, ...schema }) as FastifySchema;
 
 export const jobParams = Type.Object({ id: Type.String() });
 

@@ -1,0 +1,43 @@
+import { type JobQuery, type WorkflowMonitor, WorkflowMonitorError } from "@org/workflow-monitor";
+import type { FastifyInstance } from "fastify";
+import type { Static } from "typebox";
+import { documented, failures, jobPage, listQuery } from "./schemas.js";
+
+/** `GET /jobs`: summaries, newest first. */
+export function listRoute(app: FastifyInstance, { egress }: WorkflowMonitor, path: string): void {
+  app.get<{ Querystring: Static<typeof listQuery> }>(
+    path,
+    {
+      schema: documented("Jobs, newest first", {
+        querystring: listQuery,
+        response: { 200: jobPage, ...failures },
+      }),
+    },
+    async (request, reply) => {
+      const { headers, query, ip: remoteAddress } = request;
+      const asked = { headers, query, remoteAddress } as const;
+      const page = await egress.list(
+        { ...asked, jobId: null, action: "list", transport: "poll" },
+        toQuery(query),
+      );
+      reply.header("cache-control", "private, no-cache").header("vary", "Authorization, Cookie");
+      return page;
+    },
+  );
+}
+
+function toQuery({ status, label = [], limit, cursor }: Static<typeof listQuery>): JobQuery {
+  const labels = label.map((text) => {
+    const colon = text.indexOf(":");
+    return [text.slice(0, colon), text.slice(colon + 1)] as const;
+  });
+  if (new Set(labels.map(([key]) => key)).size !== labels.length) {
+    throw new WorkflowMonitorError("bad_request", "A label has one value: name each key once.");
+  }
+  return {
+    limit,
+    labels: Object.fromEntries(labels),
+    ...(status !== undefined && { status }),
+    ...(cursor !== undefined && { cursor }),
+  };
+}
