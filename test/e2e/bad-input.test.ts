@@ -286,7 +286,6 @@ describe("authorize", () => {
 
 describe("a request that makes no sense", () => {
   const CASES: [string, string, number, ErrorCode][] = [
-    ["no jobId", "/ws", 4400, "bad_request"],
     ["an empty jobId", "/ws?jobId=", 4400, "bad_request"],
     ["an unknown mode", `/ws?jobId=${JOB}&mode=nonsense`, 4400, "bad_request"],
     ["an empty mode", `/ws?jobId=${JOB}&mode=`, 4400, "bad_request"],

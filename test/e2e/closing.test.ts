@@ -211,7 +211,7 @@ describe("monitor.close() and app.close()", () => {
     await Promise.all([server.adapter.close(), server.adapter.close()]);
     await server.adapter.close();
     await Promise.all([server.app.close(), server.app.close()]);
-    server.monitor.drain();
+    await server.monitor.drain();
     const lines = server.lines.filter(({ message }) => message === "viewer disconnected");
     expect(lines).toHaveLength(1);
   });

@@ -81,7 +81,7 @@ test("a room that was closed asks a failing store no more", async () => {
   await watching.next();
   fail();
   for (const listener of listeners) listener("restored");
-  monitor.drain();
+  await monitor.drain();
   await turns();
   const before = reads();
   clock.advance(10_000);

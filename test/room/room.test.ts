@@ -23,8 +23,8 @@ const JOB = "job";
 const BYE = { code: 1000, reason: "bye" } as const;
 
 /** A monitor on a clock of its own, closed at the end of the test. */
-function start(options: Partial<WorkflowMonitorOptions> = {}) {
-  const clock = new ManualClock();
+function start(options: Partial<WorkflowMonitorOptions> & { clock?: ManualClock } = {}) {
+  const clock = options.clock ?? new ManualClock();
   const { logger, lines } = recorder();
   const monitor = createWorkflowMonitor({ authorize: allowAll, clock, logger, ...options });
   onTestFinished(async () => {
@@ -663,7 +663,7 @@ describe("joining while the store is asked", () => {
     const joining = join(monitor, JOB);
     joining.catch(() => {});
     const call = await nextCall(calls, 0);
-    monitor.drain();
+    await monitor.drain();
     await call.perform();
     call.deliver();
     await expect(joining).rejects.toMatchObject({ name: "WorkflowMonitorError" });

@@ -2,12 +2,14 @@ import { encodeJob, type FrameOptions } from "./frames.js";
 import { type Cursor, printCursor, sameCursor } from "./revision.js";
 import type { JobState } from "./snapshot.js";
 
-/** A head as JSON. */
-export interface Body {
+/** The head of a job as JSON, as polls get it. */
+export interface JobBody {
   cursor: Cursor;
+  /** The same bytes as `job` in the frames of this cursor. */
   bytes: Buffer;
-  /** `"<cursor>"`, with `presentVersion` behind it: equal for equal bytes. RFC 9110 §8.8.3. */
+  /** The validator, with its quotes: `"<cursor>"`, with `presentVersion` behind it. Equal for equal bytes. RFC 9110 §8.8.3. */
   etag: string;
+  done: boolean;
 }
 
 const KEPT_BYTES = 16 * 1024 * 1024;
@@ -19,7 +21,7 @@ const KEPT_BYTES = 16 * 1024 * 1024;
 export class Bodies {
   readonly #options: FrameOptions;
   readonly #suffix: string;
-  readonly #latest = new Map<string, Body>(); // in order of use
+  readonly #latest = new Map<string, JobBody>(); // in order of use
   #bytes = 0;
 
   constructor(options: FrameOptions, presentVersion?: string) {
@@ -27,13 +29,14 @@ export class Bodies {
     this.#suffix = presentVersion === undefined ? "" : `-${presentVersion}`;
   }
 
-  of(job: JobState, cursor: Cursor): Body {
+  of(job: JobState, cursor: Cursor): JobBody {
     const { jobId } = job;
     const known = this.#latest.get(jobId);
     if (known && sameCursor(known.cursor, cursor)) return known;
     const bytes = encodeJob(job, cursor, this.#options);
     if (known) this.#forget(jobId, known);
-    const body = { cursor, bytes, etag: `"${printCursor(cursor)}${this.#suffix}"` };
+    const etag = `"${printCursor(cursor)}${this.#suffix}"`;
+    const body = { cursor, bytes, etag, done: job.done };
     this.#latest.set(jobId, body);
     this.#bytes += bytes.length;
     for (const [oldest, other] of this.#latest) {
@@ -43,7 +46,7 @@ export class Bodies {
     return body;
   }
 
-  #forget(jobId: string, body: Body): void {
+  #forget(jobId: string, body: JobBody): void {
     this.#latest.delete(jobId);
     this.#bytes -= body.bytes.length;
   }

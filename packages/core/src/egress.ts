@@ -1,26 +1,19 @@
 import type { AuthorizeRequest, Gate } from "./authorize.js";
-import type { Bodies } from "./bodies.js";
+import type { Bodies, JobBody } from "./bodies.js";
 import { toMonitorError, unknownJob, WorkflowMonitorError } from "./errors.js";
 import { type Codec, encodeHeartbeat } from "./frames.js";
-import { Heartbeats } from "./heartbeats.js";
+import type { Heartbeats } from "./heartbeats.js";
 import type { Clock } from "./host.js";
+import type { Limits } from "./limits.js";
+import { type Answering, type InFlight, Outbox, type OutboxOwner, type Sink } from "./outbox.js";
 import type { Cursor } from "./revision.js";
-import type { Member, Seat } from "./room.js";
 import type { RoomManager } from "./rooms.js";
+import type { Member, Seat } from "./seat.js";
 import type { JobState } from "./snapshot.js";
 import type { JobPage, JobQuery, JobRecord, JobStore } from "./store.js";
 
 /** A request for one job. */
 export type WatchRequest = AuthorizeRequest & { jobId: string; action: "watch" };
-
-/** The head of a job, as polls get it. */
-export interface JobBody {
-  /** The validator, with its quotes: equal for equal bytes. */
-  etag: string;
-  /** The same bytes as `job` in the frames of this cursor. */
-  bytes: Buffer;
-  done: boolean;
-}
 
 /**
  * What adapters see of a monitor: they ask here, and are asked for nothing but `Member`. Every method
@@ -36,7 +29,12 @@ export interface Egress {
   heartbeat(codec: Codec): Buffer;
   /** Calls each connection every `heartbeatMs`. */
   readonly heartbeats: Heartbeats;
-  readonly inFlightBytes: number;
+  /** The way out of a connection. What does not leave it in time is given up. */
+  outbox(sink: Sink, owner: OutboxOwner): Outbox;
+  /** Says that an answer was handed to its response: it is given up when it does not leave in time. */
+  answering(response: Answering, bytes: Uint8Array): void;
+  readonly clock: Clock;
+  readonly limits: Readonly<Limits>;
 }
 
 export interface EgressOptions {
@@ -45,18 +43,25 @@ export interface EgressOptions {
   bodies: Bodies;
   gate: Gate;
   clock: Clock;
-  heartbeatMs: number;
-  inFlightBytes: number;
+  heartbeats: Heartbeats;
+  inFlight: InFlight;
+  limits: Limits;
 }
 
 export function createEgress(options: EgressOptions): Egress {
-  const { store, rooms, bodies, gate, clock, heartbeatMs, inFlightBytes } = options;
+  const { store, rooms, bodies, gate, clock, heartbeats, inFlight, limits } = options;
   /** Connections of one tick of the wheel share a frame. */
   let lastBeat: { codec: Codec; at: number; stale: boolean; bytes: Buffer } | undefined;
 
   return {
-    heartbeats: new Heartbeats(clock, heartbeatMs),
-    inFlightBytes,
+    heartbeats,
+    clock,
+    limits,
+    outbox: (sink, owner) => new Outbox(inFlight, sink, owner),
+    answering(response, bytes) {
+      // What is smaller fits into any socket.
+      if (bytes.length > limits.inFlightBytes) inFlight.follow(response, bytes);
+    },
     heartbeat(codec) {
       const now = clock.now();
       const { stale } = rooms;
@@ -78,8 +83,7 @@ export function createEgress(options: EgressOptions): Egress {
       if (admitted !== true && !(await admitted)) throw unknownJob(jobId);
       const { job, cursor } = await readFrom(store, jobId);
       try {
-        const { bytes, etag } = bodies.of(job, cursor);
-        return { bytes, etag, done: job.done };
+        return bodies.of(job, cursor);
       } catch (thrown) {
         throw toMonitorError(thrown, "internal", "The job cannot be shown.");
       }

@@ -14,6 +14,8 @@ export type ErrorCode =
   | "unsupported" // this store cannot do that
   | "unsupported_version"
   | "too_many_viewers"
+  | "too_many_subscriptions" // jobs of one connection, or subscriptions a second
+  | "subscribe_timeout" // a connection that watches nothing
   | "unavailable" // the store or `authorize` did not answer
   | "draining" // this node is going away
   | "internal";

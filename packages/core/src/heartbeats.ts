@@ -1,9 +1,12 @@
+import type { WorkflowMonitorError } from "./errors.js";
 import type { Clock } from "./host.js";
 
-/** A connection that wants a beat every `heartbeatMs`. */
+/** A connection that stays: it wants a beat every `heartbeatMs`, and to know when this node goes. */
 export interface Beating {
   /** @param late our own event loop was stalled: silence is not the peer's fault */
   beat(late: boolean): void;
+  /** This node goes: say so and close, unless that has happened. */
+  goAway(error: WorkflowMonitorError): void;
 }
 
 const SLOTS = 25;
@@ -39,6 +42,15 @@ export class Heartbeats {
     if (this.#size > 0) return;
     this.#cancel?.();
     this.#cancel = undefined;
+  }
+
+  get size(): number {
+    return this.#size;
+  }
+
+  /** Every connection that has not been removed. */
+  connections(): Beating[] {
+    return this.#slots.flatMap((slot) => [...slot]);
   }
 
   #schedule(): void {

@@ -47,17 +47,20 @@ export { memoryStore } from "./memory-store.js";
 // ./ingest.js
 
 // The way to the viewers.
-export type { Frame, FrameType, Mode, Refusal, Transport } from "./protocol.js";
+export type { Frame, FrameType, Mode, Refusal, Transport, ViewerMessage } from "./protocol.js";
 export { CloseCode, PROTOCOL_VERSION, parseMode, refusals, SUBPROTOCOL } from "./protocol.js";
 export type { Codec } from "./frames.js";
 export { encodeError } from "./frames.js";
-// ./bodies.js, ./history.js, ./replica.js
-export type { EndReason, Member, Seat } from "./room.js";
+export type { JobBody } from "./bodies.js";
+// ./history.js, ./replica.js
+export type { EndReason, Member, Seat, Service } from "./seat.js";
+// ./room.js
 export type { LeaveEvent, ViewerEvent } from "./rooms.js";
+export type { Answering, Outbox, OutboxOwner, Sink } from "./outbox.js";
 export type { Authorize, AuthorizeRequest } from "./authorize.js";
 export { allowAll } from "./authorize.js";
 export type { Beating } from "./heartbeats.js";
-export type { Egress, JobBody, WatchRequest } from "./egress.js";
+export type { Egress, WatchRequest } from "./egress.js";
 
 // The whole.
 // ./listeners.js

@@ -12,6 +12,12 @@ export interface Limits {
   historyBytes: number;
   /** Bytes in flight to one viewer, above which it waits for its socket to drain. Default 64 KiB. */
   inFlightBytes: number;
+  /** Memory that frames in flight hold, of all viewers together: what they share counts once. Default 64 MiB; over it the viewer that waits longest is sent away (4000). */
+  pinnedBytes: number;
+  /** Jobs that one connection may watch. Default 64. */
+  jobsPerConnection: number;
+  /** How often one connection may subscribe, in the long run; `jobsPerConnection` at once are always fine. Default 10. */
+  subscribesPerSecond: number;
   /** Events that wait to be stored. Default 100,000; over it `publish` rejects `overloaded`. */
   queuedEvents: number;
   /** The same in bytes of JSON. Default 64 MiB. */
@@ -25,6 +31,9 @@ export const defaultLimits: Readonly<Limits> = {
   jobs: 10_000,
   historyBytes: 1024 * 1024,
   inFlightBytes: 64 * 1024,
+  pinnedBytes: 64 * 1024 * 1024,
+  jobsPerConnection: 64,
+  subscribesPerSecond: 10,
   queuedEvents: 100_000,
   queuedBytes: 64 * 1024 * 1024,
 };

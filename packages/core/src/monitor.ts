@@ -5,11 +5,13 @@ import type { WorkflowEngine } from "./engine.js";
 import { draining, type WorkflowMonitorError } from "./errors.js";
 import type { PublicError, PublishedEvent, WorkflowEvent } from "./events.js";
 import { toSnapshot } from "./frames.js";
+import { Heartbeats } from "./heartbeats.js";
 import { type Clock, type Logger, silentLogger, systemClock } from "./host.js";
 import { createIngest } from "./ingest.js";
 import { type Limits, resolveLimits } from "./limits.js";
 import { Listeners } from "./listeners.js";
 import { memoryStore } from "./memory-store.js";
+import { InFlight } from "./outbox.js";
 import type { Frame } from "./protocol.js";
 import type { Cursor } from "./revision.js";
 import { type LeaveEvent, RoomManager, type ViewerEvent } from "./rooms.js";
@@ -37,11 +39,11 @@ export interface WorkflowMonitorOptions {
   abandonMs?: number;
   /** Default 25,000: less than the 30 s and 60 s at which browsers and proxies cut. */
   heartbeatMs?: number;
-  /** How long a viewer may be slow without losing history. Default 30,000. */
+  /** How long a frame may take to leave, besides a second for every 16 KiB of it, and how long history stays for slow viewers. Default 30,000. */
   stallTimeoutMs?: number;
   /** How long a room stays after its last viewer. Default 5,000. */
   lingerMs?: number;
-  /** How long `close` waits for events to be stored. Default 2,000. */
+  /** How long `close` waits for events to be stored, and over which time viewers are sent away. Default 2,000. */
   drainMs?: number;
   /** Default: this machine's. */
   clock?: Clock;
@@ -77,6 +79,8 @@ export interface MonitorStats {
   delivered: number;
   /** Viewers that wait for their connection to drain. */
   parked: number;
+  /** Memory that frames in flight hold, in bytes. */
+  pinnedBytes: number;
 }
 
 export interface WorkflowMonitor {
@@ -99,11 +103,15 @@ export interface WorkflowMonitor {
   on<E extends keyof MonitorEvents>(name: E, listener: (event: MonitorEvents[E]) => unknown): void;
   off<E extends keyof MonitorEvents>(name: E, listener: (event: MonitorEvents[E]) => unknown): void;
   stats(): MonitorStats;
-  /** Sends every viewer of every adapter away, to come back elsewhere (1012), and refuses new ones. */
-  drain(): void;
   /**
-   * Stores what waits (at most `drainMs`), drains, detaches, and closes the store that it made.
-   * Idempotent; leaves no timer behind.
+   * Sends every viewer of every adapter away, to come back elsewhere (1012), and refuses new ones.
+   * Who waits for a poll is answered at once; the others are told in portions over `drainMs`, at least
+   * 50 at a time. Resolves when all have been told. Idempotent.
+   */
+  drain(): Promise<void>;
+  /**
+   * Detaches, stores what waits, drains, and closes the store that it made: in `drainMs` and at most
+   * a second more. Idempotent; leaves no timer behind.
    */
   close(): Promise<void>;
   /** What adapters use. */
@@ -178,17 +186,12 @@ export function createWorkflowMonitor(options: WorkflowMonitorOptions): Workflow
   });
 
   const gate = createGate(authorize, clock, logger);
-  const egress = createEgress({
-    store,
-    rooms,
-    bodies,
-    clock,
-    heartbeatMs,
-    gate,
-    inFlightBytes: limits.inFlightBytes,
-  });
+  const heartbeats = new Heartbeats(clock, heartbeatMs);
+  const inFlight = new InFlight({ clock, stallTimeoutMs, limits });
+  const egress = createEgress({ store, rooms, bodies, gate, clock, heartbeats, inFlight, limits });
 
   const attached = new Set<() => void>();
+  let drained: Promise<void> | undefined;
   let closing: Promise<void> | undefined;
 
   const publish = (event: PublishedEvent): Promise<Cursor> => ingest.publish(event);
@@ -206,15 +209,20 @@ export function createWorkflowMonitor(options: WorkflowMonitorOptions): Workflow
   /** Also one whose time to read is over: its run is not to be repeated. SPEC R15. */
   const former = async (jobId: string) => (await store.read(jobId))?.job;
 
-  function drain(): void {
+  function drain(spreadMs = drainMs): Promise<void> {
     gate.giveUp(draining());
-    rooms.drain();
+    drained ??= rooms.drain(spreadMs).then(() => {
+      // Connections that watch nothing.
+      for (const connection of heartbeats.connections()) connection.goAway(draining());
+    });
+    return drained;
   }
 
   async function close(): Promise<void> {
     for (const detach of attached) detach();
+    const by = clock.now() + drainMs;
     await within(ingest.finish(), drainMs);
-    drain();
+    await drain(Math.max(0, by - clock.now()));
     ingest.close();
     await within(ingest.finish(), 1_000);
     if (!options.store) await store.close();
@@ -259,10 +267,17 @@ export function createWorkflowMonitor(options: WorkflowMonitorOptions): Workflow
     stats() {
       const { viewers, ...counts } = rooms.stats;
       const { ws, sse, watch, "long-poll": longPoll } = viewers;
-      return { ...ingest.stats, ...counts, ...sent, viewers: { ws, sse, longPoll, watch } };
+      const { pinnedBytes } = inFlight;
+      return {
+        ...ingest.stats,
+        ...counts,
+        ...sent,
+        pinnedBytes,
+        viewers: { ws, sse, longPoll, watch },
+      };
     },
 
-    drain,
+    drain: () => drain(),
     close: () => {
       closing ??= close();
       return closing;

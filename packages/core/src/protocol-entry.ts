@@ -10,6 +10,7 @@ export type {
   Mode,
   SnapshotFrame,
   UpdateFrame,
+  ViewerMessage,
 } from "./protocol.js";
 export { CloseCode, PROTOCOL_VERSION, SUBPROTOCOL } from "./protocol.js";
 export type { Cursor, JobPatch } from "./revision.js";

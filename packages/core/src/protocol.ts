@@ -49,6 +49,8 @@ export const refusals: Readonly<Record<ErrorCode, Refusal>> = {
   unsupported: { close: CloseCode.badRequest, httpStatus: 501, retryable: false },
   unsupported_version: { close: CloseCode.unsupportedVersion, httpStatus: 406, retryable: false },
   too_many_viewers: { close: CloseCode.tooMany, httpStatus: 429, retryable: true },
+  too_many_subscriptions: { close: CloseCode.tooMany, httpStatus: 429, retryable: true },
+  subscribe_timeout: { close: CloseCode.tooSlowToSubscribe, httpStatus: 408, retryable: true },
   overloaded: { close: CloseCode.overloaded, httpStatus: 503, retryable: true },
   conflict: { close: CloseCode.overloaded, httpStatus: 503, retryable: true },
   unavailable: { close: CloseCode.overloaded, httpStatus: 503, retryable: true },
@@ -115,6 +117,12 @@ export interface ErrorFrame {
   retryable: boolean;
   retryAfterMs?: number;
 }
+
+/** Viewer to server, on a WebSocket. */
+export type ViewerMessage =
+  | { type: "subscribe"; jobId: string; after?: string; mode?: Mode }
+  | { type: "unsubscribe"; jobId: string }
+  | { type: "ping" };
 
 /** Server to viewer. Viewers ignore types and fields that they do not know. */
 export type Frame = SnapshotFrame | UpdateFrame | HeartbeatFrame | EndFrame | ErrorFrame;

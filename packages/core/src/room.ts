@@ -1,4 +1,4 @@
-import type { Bodies } from "./bodies.js";
+import type { Bodies, JobBody } from "./bodies.js";
 import { draining, unknownJob, WorkflowMonitorError } from "./errors.js";
 import {
   type Codec,
@@ -11,39 +11,20 @@ import {
   updateText,
 } from "./frames.js";
 import type { Limits } from "./limits.js";
-import { CloseCode, type Mode, refusals, type Transport } from "./protocol.js";
+import { CloseCode, refusals } from "./protocol.js";
 import { Replica, type ReplicaContext } from "./replica.js";
-import { type Cursor, ORIGIN, type Revision } from "./revision.js";
+import type { Cursor, Revision } from "./revision.js";
+import {
+  Cohort,
+  type EndReason,
+  isPolling,
+  type Member,
+  Seat,
+  type SeatOwner,
+  type Service,
+  type Viewer,
+} from "./seat.js";
 import type { JobState } from "./snapshot.js";
-
-/** Why a viewer's watch is over, as its connection says it. */
-export interface EndReason {
-  /** One of `CloseCode`, or what the transport itself closed with. */
-  code: number;
-  /** At most 123 bytes: what fits into a close frame. */
-  reason: string;
-}
-
-/** One viewer, as its adapter shows it to a room. Its methods never throw. */
-export interface Member {
-  readonly codec: Codec;
-  readonly mode: Mode;
-  /** Less than `limits.inFlightBytes` are on their way to it. When that becomes true again: `Seat.resume()`. */
-  readonly writable: boolean;
-  /** Sends these bytes, whatever their size: what was written counts as seen. */
-  write(parts: readonly Uint8Array[]): void;
-  /** The watch is over, and left already: close the connection, unless it serves others too. */
-  end(reason: EndReason): void;
-}
-
-/** Whom a seat is for: what the log and the counters know of a viewer. */
-export interface Viewer {
-  /** Unique on this node. */
-  readonly id: number;
-  readonly transport: Transport;
-  /** Known only when `limits.viewersPerAddress` needs it. */
-  readonly remoteAddress: string | undefined;
-}
 
 /** What rooms need of their node. */
 export interface RoomContext extends ReplicaContext {
@@ -62,58 +43,15 @@ export interface RoomContext extends ReplicaContext {
 const BIG_BYTES = 64 * 1024;
 const BIG_INTERVAL_MS = 250;
 
-/** Members that get the same bytes; those in it are live: they stand at the room's head. */
-interface Group {
-  codec: Codec;
-  mode: Mode;
-  live: Seat[];
-}
-
-/** A member's place in a room. */
-export class Seat {
-  readonly member: Member;
-  readonly viewer: Viewer;
-  readonly joinedAt: number;
-  readonly #room: Room;
-  /** What the viewer has seen; of a live seat: when it became live. */
-  cursor: Cursor | null;
-  /** Had its first frame. */
-  served = false;
-  left = false;
-  /** Where it stands in its group; −1: parked. */
-  at = -1;
-  /** Revisions that reached the viewer after its first snapshot; of a live seat: until it became live. */
-  delivered = 0;
-
-  constructor(room: Room, member: Member, viewer: Viewer, cursor: Cursor | null, joinedAt: number) {
-    this.#room = room;
-    this.member = member;
-    this.viewer = viewer;
-    this.cursor = cursor;
-    this.joinedAt = joinedAt;
-  }
-
-  get jobId(): string {
-    return this.#room.jobId;
-  }
-
-  /** The viewer can take bytes again. */
-  resume(): void {
-    this.#room.resume(this);
-  }
-
-  /** The viewer is gone. Does nothing the second time. */
-  leave(reason: EndReason): void {
-    this.#room.leave(this, reason);
-  }
-}
+/** Members that are sent something in one turn of the event loop; the others have theirs in the next turns. */
+const TURN_MEMBERS = 2_000;
 
 /**
  * The members of one job on this node. A member is live (it stands at the head, and a flush is one
  * write to it) or parked (it keeps its cursor until `serve` brings it to the head with one snapshot
  * frame). Joining, resuming and catching up are the same: being served from where one stands.
  */
-export class Room {
+export class Room implements SeatOwner {
   readonly jobId: string;
   readonly #context: RoomContext;
   readonly #onClose: () => void;
@@ -122,11 +60,12 @@ export class Room {
   /** Rejects when the room closes: nobody waits on for a store that does not answer. */
   readonly #closing: Promise<never>;
   #giveUp = () => {};
-  readonly #groups: Group[] = [];
+  #cohorts: Cohort[] = [];
   readonly #parked = new Set<Seat>();
   #live = 0;
-  /** Where live members stand: the replica's head, but during a flush the one before. */
-  #head: Cursor = ORIGIN;
+  /** Cohorts and parked members that are to be sent something: some of them in each turn. */
+  #due: (Cohort | Seat[])[] = [];
+  #nextTurn: NodeJS.Immediate | undefined;
   #joining = 0;
   #closed = false;
   #cancelLinger: (() => void) | undefined;
@@ -135,6 +74,7 @@ export class Room {
   /** The last frames made for this head: those who come back together get the same ones. */
   #lastSnapshot: { key: string; codec: Codec; parts: Buffer[] } | undefined;
   #lastEnd: { codec: Codec; bytes: Buffer } | undefined;
+  #lastError: { codec: Codec; error: WorkflowMonitorError; bytes: Buffer } | undefined;
 
   constructor(jobId: string, context: RoomContext, onClose: () => void) {
     this.jobId = jobId;
@@ -201,13 +141,18 @@ export class Room {
     }
   }
 
+  /** The head as polls get it. Throws what `present` throws. */
+  get body(): JobBody {
+    return this.#context.bodies.of(this.#replica.job, this.#replica.cursor);
+  }
+
   resume(seat: Seat): void {
     this.#guarded(() => this.#serve(seat));
   }
 
   leave(seat: Seat, reason: EndReason): void {
     if (seat.left) return;
-    if (seat.at >= 0) this.#park(seat);
+    if (seat.cohort) this.#park(seat);
     this.#parked.delete(seat);
     seat.left = true;
     this.#context.onLeave(seat, reason);
@@ -216,14 +161,7 @@ export class Room {
 
   /** Tells every member why, and lets go of it. */
   endAll(error: WorkflowMonitorError): void {
-    const { close } = refusals[error.code];
-    const frames = new Map<Codec, Buffer>();
-    for (const seat of this.#seats()) {
-      const { codec } = seat.member;
-      const frame = frames.get(codec) ?? encodeError(codec, error);
-      frames.set(codec, frame);
-      this.#dismiss(seat, frame, { code: close, reason: error.message });
-    }
+    for (const seat of this.seats()) this.dismiss(seat, error);
   }
 
   close(): void {
@@ -231,6 +169,7 @@ export class Room {
     this.#closed = true;
     this.#cancelLinger?.();
     this.#cancelBig?.();
+    clearImmediate(this.#nextTurn);
     this.#context.stale.delete(this);
     this.#giveUp();
     this.#replica.close();
@@ -242,29 +181,34 @@ export class Room {
   /** A batch came: members who stand at the former head get it as updates, in one write each. */
   #flush(revisions: readonly Revision[], jobs: readonly JobState[]): void {
     this.#forgetFrames();
-    try {
-      this.#sendAll(revisions, jobs);
-    } finally {
-      this.#head = this.#replica.cursor;
+    const made: { codec: Codec; mode: Service; bytes: Buffer }[] = [];
+    this.#cohorts = this.#cohorts.filter(({ live }) => live.length > 0);
+    for (const cohort of this.#cohorts) {
+      const { codec, mode } = cohort;
+      if (!cohort.behind) this.#due.push(cohort);
+      cohort.revisions += revisions.length;
+      cohort.stale ||= isPolling(mode) || (mode === "full" && this.#tooBig(revisions.length));
+      if (cohort.stale) continue;
+      let same = made.find((one) => one.codec === codec && one.mode === mode);
+      if (!same) {
+        same = { codec, mode, bytes: this.#encodeUpdates(codec, mode, revisions, jobs) };
+        made.push(same);
+      }
+      cohort.updates.push(same.bytes);
+      cohort.bytes += same.bytes.length;
+      // Of a cohort that waited for its turn: one snapshot is less than all that.
+      cohort.stale = cohort.bytes > BIG_BYTES && cohort.updates.length > 1;
     }
-    if (!this.#replica.job.done) return;
-    for (const { live } of this.#groups) for (const seat of [...live]) this.#end(seat);
-  }
-
-  #sendAll(revisions: readonly Revision[], jobs: readonly JobState[]): void {
-    for (const group of this.#groups) {
-      if (group.live.length === 0) continue;
-      if (group.mode === "full" && this.#tooBig(revisions.length)) this.#sendHead(group);
-      else this.#sendUpdates(group, this.#encodeUpdates(group, revisions, jobs), revisions.length);
-    }
+    if (!this.#nextTurn) this.#takeTurn();
   }
 
   #tooBig(revisions: number): boolean {
-    return revisions * this.#body().length > BIG_BYTES;
+    return revisions * this.body.bytes.length > BIG_BYTES;
   }
 
   #encodeUpdates(
-    { codec, mode }: Group,
+    codec: Codec,
+    mode: Service,
     revisions: readonly Revision[],
     jobs: readonly JobState[],
   ): Buffer {
@@ -274,31 +218,57 @@ export class Room {
       const cursor = { epoch, revision: head - last + at };
       if (mode === "delta") return updateText(this.jobId, cursor, event, patch);
       const job = jobs[at] as JobState;
-      const body = at === last ? this.#body() : encodeJob(job, cursor, this.#context.frames);
+      const body = at === last ? this.body.bytes : encodeJob(job, cursor, this.#context.frames);
       return updateText(this.jobId, cursor, event, body);
     });
     return encode(codec, "update", texts);
   }
 
+  /** Sends what is due to as many members as one turn may have, and goes on in the next. */
+  #takeTurn(): void {
+    this.#nextTurn = undefined;
+    for (let members = 0; members < TURN_MEMBERS; ) {
+      const next = this.#due.shift();
+      if (!next) return;
+      if (next instanceof Cohort) {
+        members += next.live.length;
+        this.#catchUp(next);
+      } else {
+        members += next.length;
+        for (const seat of next) this.#serve(seat);
+      }
+    }
+    if (this.#due.length === 0) return;
+    this.#nextTurn = setImmediate(() => this.#guarded(() => this.#takeTurn()));
+  }
+
+  #catchUp(cohort: Cohort): void {
+    if (cohort.stale) this.#sendHead(cohort);
+    else this.#sendUpdates(cohort);
+    if (this.#replica.job.done) for (const seat of [...cohort.live]) this.#end(seat);
+  }
+
   /** The hot loop: a look and a write for each viewer. Backwards, since parking fills the gap from the end. */
-  #sendUpdates({ live }: Group, bytes: Buffer, revisions: number): void {
-    const parts = [bytes];
+  #sendUpdates(cohort: Cohort): void {
+    const { live, updates, revisions } = cohort;
     let sent = 0;
     for (let at = live.length - 1; at >= 0; at--) {
       const seat = live[at] as Seat;
       if (!seat.member.writable) this.#park(seat);
-      else if (this.#send(seat, parts)) sent += 1;
+      else if (this.#write(seat, updates)) sent += 1;
     }
+    cohort.standAt(this.#replica.cursor);
     this.#context.stats.delivered += sent * revisions;
   }
 
-  /** Full-mode updates would be too large: the head instead, at a bounded rate for a large job. */
-  #sendHead(group: Group): void {
-    const waiting = [...group.live];
+  /** Updates would be too large, or are not wanted: the head instead, at a bounded rate for a large job. */
+  #sendHead(cohort: Cohort): void {
+    const waiting = [...cohort.live];
     for (const seat of waiting) this.#park(seat);
+    cohort.standAt(this.#replica.cursor);
     const now = this.#context.clock.now();
     const wait = this.#servedBigAt + BIG_INTERVAL_MS - now;
-    if (this.#body().length <= BIG_BYTES || wait <= 0) {
+    if (this.body.bytes.length <= BIG_BYTES || wait <= 0) {
       this.#servedBigAt = now;
       for (const seat of waiting) this.#serve(seat);
     } else {
@@ -313,33 +283,39 @@ export class Room {
   /** The head jumped: nobody stands at it. */
   #moveAll(): void {
     this.#forgetFrames();
-    for (const { live } of this.#groups) for (const seat of [...live]) this.#park(seat);
-    this.#head = this.#replica.cursor;
+    for (const cohort of this.#cohorts) for (const seat of [...cohort.live]) this.#park(seat);
+    this.#cohorts = [];
+    this.#due = [];
     this.#serveParked();
   }
 
   #serveParked(): void {
-    for (const seat of [...this.#parked]) this.#serve(seat);
+    const parked = [...this.#parked];
+    for (let from = 0; from < parked.length; from += TURN_MEMBERS)
+      this.#due.push(parked.slice(from, from + TURN_MEMBERS));
+    if (!this.#nextTurn) this.#takeTurn();
   }
 
   /** The one way to a snapshot frame: brings a parked member to the head. */
   #serve(seat: Seat): void {
     const { member } = seat;
-    if (seat.left || seat.at >= 0 || this.#closed || !member.writable) return;
-    if (this.#cancelBig && seat.served && this.#groupOf(member).mode === "full") return; // its turn comes
+    if (seat.left || seat.cohort || this.#closed || !member.writable) return;
+    const mode = this.#modeOf(member);
+    if (this.#cancelBig && seat.served && mode !== "delta") return; // its turn comes
     const missed = this.#replica.missedBy(seat.cursor);
     if (!seat.served || missed !== 0) {
-      if (!this.#send(seat, this.#snapshotFrame(seat))) return;
+      if (!this.#write(seat, this.#snapshotFrame(seat))) return;
       if (seat.served && missed) {
         seat.delivered += missed;
         this.#context.stats.delivered += missed;
       }
       seat.served = true;
+      seat.cursor = this.#replica.cursor;
+      if (isPolling(mode)) return this.#end(seat);
     }
     seat.cursor = this.#replica.cursor;
     this.#parked.delete(seat);
-    const { live } = this.#groupOf(member);
-    seat.at = live.push(seat) - 1;
+    this.#cohortFor(member.codec, mode).enter(seat);
     this.#live += 1;
     if (this.#replica.job.done) this.#end(seat);
   }
@@ -347,7 +323,8 @@ export class Room {
   #snapshotFrame(seat: Seat): Buffer[] {
     const { codec } = seat.member;
     const revision = seat.cursor?.epoch === this.#replica.cursor.epoch ? seat.cursor.revision : "";
-    const key = `${revision} ${seat.served}`;
+    const behind = seat.served && !isPolling(seat.member.mode);
+    const key = `${revision} ${behind}`;
     if (this.#lastSnapshot?.key === key && this.#lastSnapshot.codec === codec)
       return this.#lastSnapshot.parts;
     const events = this.#replica.since(seat.cursor);
@@ -357,10 +334,10 @@ export class Room {
         jobId: this.jobId,
         cursor: this.#replica.cursor,
         resumed: events !== undefined,
-        behind: seat.served,
+        behind,
         done: this.#replica.job.done,
         events: events ?? [],
-        job: this.#body(),
+        job: this.body.bytes,
       },
       this.#context.frames,
     );
@@ -368,7 +345,7 @@ export class Room {
     return parts;
   }
 
-  /** A live member of a job that is over has everything. */
+  /** A member who has everything of a job that is over, or the answer to a poll. */
   #end(seat: Seat): void {
     const { codec } = seat.member;
     if (this.#lastEnd?.codec !== codec) {
@@ -377,22 +354,32 @@ export class Room {
     this.#dismiss(seat, this.#lastEnd.bytes, { code: CloseCode.done, reason: "done" });
   }
 
+  /** Tells a member what is wrong, and lets go of it. */
+  dismiss(seat: Seat, error: WorkflowMonitorError): void {
+    const { codec } = seat.member;
+    if (this.#lastError?.codec !== codec || this.#lastError.error !== error) {
+      this.#lastError = { codec, error, bytes: encodeError(codec, error) };
+    }
+    const { close: code } = refusals[error.code];
+    this.#dismiss(seat, this.#lastError.bytes, { code, reason: error.message, error });
+  }
+
   #forgetFrames(): void {
     this.#lastSnapshot = undefined;
     this.#lastEnd = undefined;
   }
 
   #dismiss(seat: Seat, frame: Buffer, reason: EndReason): void {
-    if (!this.#send(seat, [frame])) return;
+    if (seat.left || (!isPolling(seat.member.mode) && !this.#write(seat, [frame]))) return;
     this.leave(seat, reason);
     seat.member.end(reason);
   }
 
-  /** A member that throws in spite of its promise disturbs nobody: it goes. */
-  #send(seat: Seat, parts: readonly Uint8Array[]): boolean {
+  /** False: it left meanwhile. A member that throws in spite of its promise disturbs nobody: it goes. */
+  #write(seat: Seat, parts: readonly Uint8Array[]): boolean {
     try {
       seat.member.write(parts);
-      return true;
+      return !seat.left;
     } catch (thrown) {
       this.#context.logger.error({ jobId: this.jobId, err: thrown }, "a member threw");
       this.leave(seat, { code: CloseCode.internal, reason: "the connection failed" });
@@ -402,38 +389,36 @@ export class Room {
 
   // ── housekeeping ───────────────────────────────────────────────────────────────────────────────
 
-  /** Out of the live ones; its cursor is where they stand. */
+  /** Out of the live ones. */
   #park(seat: Seat): void {
-    const { live } = this.#groupOf(seat.member);
-    const last = live.pop() as Seat;
-    if (last !== seat) {
-      live[seat.at] = last;
-      last.at = seat.at;
-    }
-    seat.at = -1;
+    seat.cohort?.exit(seat);
     this.#live -= 1;
     this.#parked.add(seat);
-    seat.delivered += Math.max(0, this.#head.revision - (seat.cursor ?? this.#head).revision);
-    seat.cursor = this.#head;
   }
 
-  #groupOf({ codec, mode }: Member): Group {
-    // What `present` makes of a job, nobody can patch. SPEC R16.
-    const served = this.#context.frames.present ? "full" : mode;
-    let group = this.#groups.find((group) => group.codec === codec && group.mode === served);
-    if (!group) {
-      group = { codec, mode: served, live: [] };
-      this.#groups.push(group);
+  /** What `present` makes of a job, nobody can patch. SPEC R16. */
+  #modeOf({ mode }: Member): Service {
+    return mode === "delta" && this.#context.frames.present ? "full" : mode;
+  }
+
+  /** One that stands at the head and has a place. */
+  #cohortFor(codec: Codec, mode: Service): Cohort {
+    const fits = (cohort: Cohort) =>
+      cohort.codec === codec &&
+      cohort.mode === mode &&
+      cohort.live.length < TURN_MEMBERS &&
+      !cohort.behind;
+    let cohort = this.#cohorts.find(fits);
+    if (!cohort) {
+      cohort = new Cohort(codec, mode, this.#replica.cursor);
+      this.#cohorts.push(cohort);
     }
-    return group;
+    return cohort;
   }
 
-  #body(): Buffer {
-    return this.#context.bodies.of(this.#replica.job, this.#replica.cursor).bytes;
-  }
-
-  #seats(): Seat[] {
-    return [...this.#parked, ...this.#groups.flatMap(({ live }) => live)];
+  /** Everybody in this room. */
+  seats(): Seat[] {
+    return [...this.#parked, ...this.#cohorts.flatMap(({ live }) => live)];
   }
 
   /** `present` is the host's and may throw: then nobody can be told anything of this job. */
@@ -445,6 +430,8 @@ export class Room {
       this.endAll(
         new WorkflowMonitorError("internal", "The job cannot be shown.", { jobId: this.jobId }),
       );
+      this.#cohorts = [];
+      this.#due = [];
     }
   }
 

@@ -2,14 +2,8 @@ import { draining, toMonitorError, unknownJob, WorkflowMonitorError } from "./er
 import { isJobId } from "./normalise.js";
 import type { Transport } from "./protocol.js";
 import type { Cursor } from "./revision.js";
-import {
-  type EndReason,
-  type Member,
-  Room,
-  type RoomContext,
-  type Seat,
-  type Viewer,
-} from "./room.js";
+import { Room, type RoomContext } from "./room.js";
+import { type EndReason, isPolling, type Member, type Seat, type Viewer } from "./seat.js";
 
 /** What the host may hear of joins and leaves. */
 export interface ViewerEvent {
@@ -28,6 +22,9 @@ export interface RoomsOptions extends Omit<RoomContext, "stale" | "onJoin" | "on
   onJoin(event: ViewerEvent): void;
   onLeave(event: LeaveEvent): void;
 }
+
+/** So many viewers at a time are no herd. */
+const DRAIN = { everyMs: 50, least: 50 };
 
 /** The rooms of this node: one for each job that somebody watches, or watched a moment ago. */
 export class RoomManager {
@@ -50,7 +47,9 @@ export class RoomManager {
     this.#context = {
       ...options,
       stale: new Set(),
-      onJoin: (seat) => options.onJoin(viewerEvent(seat)),
+      onJoin: (seat) => {
+        if (!isPolling(seat.member.mode)) options.onJoin(viewerEvent(seat));
+      },
       onLeave: (seat, reason) => this.#left(seat, reason),
     };
   }
@@ -112,9 +111,30 @@ export class RoomManager {
     }
   }
 
-  /** Sends every viewer away, to come back elsewhere; refuses new ones from now on. */
-  drain(): void {
+  /**
+   * Sends every viewer away, to come back elsewhere, and refuses new ones from now on. Who waits for
+   * a poll is answered at once; the others are told in portions over `spreadMs`, so that they do not
+   * all arrive at the next node in the same moment. Resolves when everybody has been told.
+   */
+  async drain(spreadMs: number): Promise<void> {
     this.#draining = true;
+    const { clock } = this.#options;
+    const all = [...this.#rooms.values()].flatMap((room) => {
+      const error = draining(room.jobId);
+      return room.seats().map((seat) => ({ seat, dismiss: () => room.dismiss(seat, error) }));
+    });
+    const polling = all.filter(({ seat }) => isPolling(seat.member.mode));
+    for (const { dismiss } of polling) dismiss();
+    const others = all.filter(({ seat }) => !isPolling(seat.member.mode));
+    const began = clock.now();
+    for (let told = 0; told < others.length; ) {
+      if (told > 0) await new Promise<void>((go) => clock.setTimeout(go, DRAIN.everyMs));
+      // By the clock: a timer that comes late has more to do.
+      const share = (clock.now() - began + DRAIN.everyMs) / spreadMs;
+      const upTo = Math.max(told + DRAIN.least, Math.ceil(others.length * share));
+      for (const { dismiss } of others.slice(told, upTo)) dismiss();
+      told = upTo;
+    }
     for (const room of [...this.#rooms.values()]) {
       room.endAll(draining(room.jobId));
       room.close();
@@ -156,6 +176,7 @@ export class RoomManager {
   #left(seat: Seat, { code, reason }: EndReason): void {
     const { viewer, joinedAt, delivered } = seat;
     this.#count(viewer, -1);
+    if (isPolling(seat.member.mode)) return; // it was answered, as any request is
     const durationMs = this.#options.clock.now() - joinedAt;
     const event = { ...viewerEvent(seat), code, reason, durationMs, delivered };
     this.#options.logger.info(event, "viewer disconnected");

@@ -2,8 +2,8 @@ import { toMonitorError } from "./errors.js";
 import type { Codec } from "./frames.js";
 import { CloseCode, type Frame } from "./protocol.js";
 import { type Cursor, parseCursor } from "./revision.js";
-import type { EndReason, Member, Seat } from "./room.js";
 import type { RoomManager } from "./rooms.js";
+import type { EndReason, Member, Seat } from "./seat.js";
 
 export interface WatchOptions {
   /** Where to go on; as a cursor or as its text. Default: from now. */

@@ -2,7 +2,6 @@ import type { IncomingMessage, Server } from "node:http";
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import {
-  type Mode,
   parseCursor,
   parseMode,
   SUBPROTOCOL,
@@ -35,7 +34,7 @@ const MAX_MESSAGE_BYTES = 4 * 1024;
 const CLOSE_TIMEOUT_MS = 2_000;
 
 /**
- * Serves `GET <path>?jobId=<id>[&after=<cursor>][&mode=full|delta]` as WebSocket, on any
+ * Serves `GET <path>[?jobId=<id>[&after=<cursor>][&mode=full|delta]]` as WebSocket, on any
  * `http.Server`. With `server` null, call `handleUpgrade` yourself.
  */
 export function attachWebSocket(
@@ -76,23 +75,26 @@ export function attachWebSocket(
     url: URL,
   ): void {
     const query = Object.fromEntries(url.searchParams);
-    const mode = parseMode(query.mode);
-    connection.begin(hub, socket, mode ?? "full");
-    const fault = faultOf(request, query, mode);
+    const { headers } = request;
+    connection.begin(hub, socket, { headers, query });
+    const fault = faultOf(request, query);
     if (fault) return connection.refuse(fault);
-    void connection.watch(
+    const { jobId, after, mode } = query;
+    if (jobId === undefined) return connection.watchMany();
+    connection.watchOne(
       {
-        jobId: query.jobId as string,
+        jobId,
         action: "watch",
         transport: "ws",
-        headers: request.headers,
+        headers,
         query,
         // Asked for only when somebody wants it: Node keeps what it looked up on the socket.
         get remoteAddress() {
           return socket.remoteAddress;
         },
       },
-      parseCursor(query.after) ?? null,
+      parseCursor(after) ?? null,
+      parseMode(mode) ?? "full",
     );
   }
 
@@ -129,18 +131,19 @@ export function attachWebSocket(
 /** Why a connection cannot be served, once it can be told: browsers cannot read a refused upgrade. */
 function faultOf(
   request: IncomingMessage,
-  { jobId }: Record<string, string>,
-  mode: Mode | undefined,
+  { jobId, mode }: Record<string, string | undefined>,
 ): WorkflowMonitorError | undefined {
   const offered = (request.headers["sec-websocket-protocol"] ?? "").split(",").map((p) => p.trim());
   if (!offered.includes(SUBPROTOCOL) && offered.some((p) => p.startsWith("workflow-monitor."))) {
     return new WorkflowMonitorError("unsupported_version", `This server speaks ${SUBPROTOCOL}.`);
   }
-  if (!jobId) {
+  if (jobId === "") {
     return new WorkflowMonitorError("bad_request", "Say which job: connect with ?jobId=<id>.");
   }
-  if (!mode)
-    return new WorkflowMonitorError("bad_request", "mode must be full or delta.", { jobId });
+  if (!parseMode(mode)) {
+    const details = jobId === undefined ? {} : { jobId };
+    return new WorkflowMonitorError("bad_request", "mode must be full or delta.", details);
+  }
   return undefined;
 }
 

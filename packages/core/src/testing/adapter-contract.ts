@@ -203,7 +203,7 @@ function watching(check: Check): void {
   check("drain sends every viewer away, to come back", async (monitor, { watch }) => {
     const viewer = await watch(JOB, {});
     await frame(viewer, "snapshot");
-    monitor.drain();
+    await monitor.drain();
     const told = await frame<Frame & { type: "error" }>(viewer, "error");
     assert.equal(told.retryable, true);
     assert.equal(await inTime("the close", viewer.next()), undefined);
