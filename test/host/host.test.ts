@@ -25,7 +25,10 @@ test("@fastify/swagger shows the routes with their schemas", async () => {
   const job = paths["/api/runs/{id}"]?.get;
   expect(job).toMatchObject({
     summary: "A job as it is now",
-    parameters: [{ in: "path", name: "id" }],
+    parameters: [
+      { in: "query", name: "wait" },
+      { in: "path", name: "id" },
+    ],
     responses: {
       200: {
         content: { "application/json": { schema: { properties: { status: {}, stages: {} } } } },

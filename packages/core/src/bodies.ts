@@ -1,3 +1,4 @@
+import { toMonitorError } from "./errors.js";
 import { encodeJob, type FrameOptions } from "./frames.js";
 import { type Cursor, printCursor, sameCursor } from "./revision.js";
 import type { JobState } from "./snapshot.js";
@@ -29,14 +30,14 @@ export class Bodies {
     this.#suffix = presentVersion === undefined ? "" : `-${presentVersion}`;
   }
 
+  /** Throws `internal` when `present` throws. */
   of(job: JobState, cursor: Cursor): JobBody {
     const { jobId } = job;
     const known = this.#latest.get(jobId);
     if (known && sameCursor(known.cursor, cursor)) return known;
-    const bytes = encodeJob(job, cursor, this.#options);
+    const bytes = this.#encode(job, cursor);
     if (known) this.#forget(jobId, known);
-    const etag = `"${printCursor(cursor)}${this.#suffix}"`;
-    const body = { cursor, bytes, etag, done: job.done };
+    const body = { cursor, bytes, etag: this.etag(cursor), done: job.done };
     this.#latest.set(jobId, body);
     this.#bytes += bytes.length;
     for (const [oldest, other] of this.#latest) {
@@ -44,6 +45,19 @@ export class Bodies {
       this.#forget(oldest, other);
     }
     return body;
+  }
+
+  /** The validator of whatever shows the job at this cursor. */
+  etag(cursor: Cursor): string {
+    return `"${printCursor(cursor)}${this.#suffix}"`;
+  }
+
+  #encode(job: JobState, cursor: Cursor): Buffer {
+    try {
+      return encodeJob(job, cursor, this.#options);
+    } catch (thrown) {
+      throw toMonitorError(thrown, "internal", "The job cannot be shown.");
+    }
   }
 
   #forget(jobId: string, body: JobBody): void {

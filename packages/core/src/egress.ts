@@ -23,6 +23,8 @@ export interface Egress {
   /** Seats a member in its job's room and sends it its first frame. `after` null: no cursor, or no valid one. */
   join(request: WatchRequest, member: Member, after: Cursor | null): Promise<Seat>;
   read(request: WatchRequest): Promise<JobBody>;
+  /** The validator of a snapshot frame with this cursor. */
+  etag(cursor: Cursor): string;
   /** Rows that the viewer may not watch are left out, so pages may be short. */
   list(request: AuthorizeRequest, query: JobQuery): Promise<JobPage>;
   /** A heartbeat frame of now. */
@@ -82,12 +84,10 @@ export function createEgress(options: EgressOptions): Egress {
       const admitted = gate.admit(request);
       if (admitted !== true && !(await admitted)) throw unknownJob(jobId);
       const { job, cursor } = await readFrom(store, jobId);
-      try {
-        return bodies.of(job, cursor);
-      } catch (thrown) {
-        throw toMonitorError(thrown, "internal", "The job cannot be shown.");
-      }
+      return bodies.of(job, cursor);
     },
+
+    etag: (cursor) => bodies.etag(cursor),
 
     async list(request, query) {
       if (!(await gate.admit(request)))

@@ -9,3 +9,7 @@ export function noneMatch(header: string | undefined, etag: string): boolean {
     if (candidate === etag) return true;
   return false;
 }
+
+/** The text of an If-None-Match header's tag, without a version behind a dash; undefined when it has not just one. */
+export const tagged = (header: string | undefined): string | undefined =>
+  header && /^(?:W\/)?"([^",-]*)(?:-\w*)?"$/.exec(header.trim())?.[1];

@@ -1,5 +1,6 @@
 import { type WorkflowMonitor, WorkflowMonitorError } from "@org/workflow-monitor";
 import type { FastifyError, FastifyPluginAsync } from "fastify";
+import { eventsRoute } from "./events.js";
 import { listRoute } from "./list.js";
 import { pollRoute } from "./poll.js";
 import { sendProblem } from "./problem.js";
@@ -12,7 +13,7 @@ export interface WorkflowMonitorHttpOptions {
 }
 
 /**
- * `GET /jobs/:id` and `GET /jobs` as a Fastify plugin. `app.close()` alone ends everything: the
+ * `GET /jobs/:id`, `GET /jobs/:id/events` and `GET /jobs` as a Fastify plugin. `app.close()` alone ends everything: the
  * monitor is drained before the server waits for its connections.
  */
 export const workflowMonitorHttp: FastifyPluginAsync<WorkflowMonitorHttpOptions> = async (
@@ -27,7 +28,8 @@ export const workflowMonitorHttp: FastifyPluginAsync<WorkflowMonitorHttpOptions>
   });
 
   pollRoute(app, monitor, path);
+  eventsRoute(app, monitor, path);
   listRoute(app, monitor, path);
   endSilentSockets(app);
-  app.addHook("preClose", async () => monitor.drain());
+  app.addHook("preClose", () => monitor.drain());
 };

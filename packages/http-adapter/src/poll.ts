@@ -1,63 +1,57 @@
-import type { WatchRequest, WorkflowMonitor } from "@org/workflow-monitor";
-import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
-import type { Static } from "typebox";
-import { noneMatch } from "./conditional.js";
+import { type JobBody, parseCursor, type WorkflowMonitor } from "@org/workflow-monitor";
+import type { FastifyInstance, FastifyReply } from "fastify";
+import { type Static, Type } from "typebox";
+import { poll } from "./answer.js";
+import { noneMatch, tagged } from "./conditional.js";
+import { JobRequest, wait, waitMs } from "./request.js";
 import { documented, failures, jobParams, jobSnapshot } from "./schemas.js";
 
 /** Seconds after which a poller may ask again. */
-const RETRY_AFTER = "2";
+export const RETRY_AFTER = "2";
 
-/** `GET /jobs/:id`: the job as it is now. */
+const querystring = Type.Object({ wait });
+
+/** `GET /jobs/:id[?wait=<seconds>]`: the job as it is now, or, with a tag, as soon as it is another. */
 export function pollRoute(app: FastifyInstance, { egress }: WorkflowMonitor, path: string): void {
-  app.get<{ Params: Static<typeof jobParams> }>(
+  app.get<{ Params: Static<typeof jobParams>; Querystring: Static<typeof querystring> }>(
     `${path}/:id`,
     {
       schema: documented("A job as it is now", {
         params: jobParams,
+        querystring,
         response: { 200: jobSnapshot, ...failures },
       }),
     },
     async (request, reply) => {
-      const { etag, bytes, done } = await egress.read(new Poll(request, request.params.id));
-      cacheHeaders(reply, etag);
-      if (!done) reply.header("retry-after", RETRY_AFTER);
-      if (noneMatch(request.headers["if-none-match"], etag)) return reply.code(304).send();
-      // Bytes, not an object: encoded once a revision, and the same as in the frames.
-      return reply.header("content-type", "application/json; charset=utf-8").send(bytes);
+      const { id } = request.params;
+      const tag = request.headers["if-none-match"];
+      const time = waitMs(request.query.wait);
+      let after = time > 0 ? parseCursor(tagged(tag)) : undefined;
+      if (!after) {
+        const body = await egress.read(new JobRequest(request, id, "poll"));
+        const unchanged = noneMatch(tag, body.etag);
+        if (!unchanged || body.done || time === 0) return answer(reply, body, unchanged);
+        after = body.cursor;
+      }
+      const watch = new JobRequest(request, id, "long-poll");
+      // Its tag may name the head in another version of the host's shape.
+      const isNews = ({ body }: { body: JobBody }) => !noneMatch(tag, body.etag);
+      const polled = await poll(egress, watch, reply, { after, waitMs: time, isNews });
+      if (!polled) return reply;
+      const { seat, frame } = polled;
+      return answer(reply, seat.body, !frame && noneMatch(tag, seat.body.etag));
+
+      function answer(reply: FastifyReply, { etag, bytes, done }: JobBody, unchanged: boolean) {
+        reply.header("etag", etag);
+        reply.header("cache-control", "private, no-cache");
+        reply.header("vary", "Authorization, Cookie");
+        if (!done) reply.header("retry-after", RETRY_AFTER);
+        if (unchanged) return reply.code(304).send();
+        // Bytes, not an object: encoded once a revision, and the same as in the frames.
+        reply.header("content-type", "application/json; charset=utf-8").send(bytes);
+        egress.answering(reply.raw, bytes);
+        return reply;
+      }
     },
   );
-}
-
-/**
- * What `authorize` is asked about a poll. Headers and address are looked up when the hook looks at
- * them: most need few. A class, since getters of a literal are made anew for each request.
- */
-class Poll implements WatchRequest {
-  readonly jobId: string;
-  readonly action = "watch";
-  readonly transport = "poll";
-  readonly #request: FastifyRequest;
-
-  constructor(request: FastifyRequest, jobId: string) {
-    this.#request = request;
-    this.jobId = jobId;
-  }
-
-  get headers(): WatchRequest["headers"] {
-    return this.#request.headers;
-  }
-
-  get query(): WatchRequest["query"] {
-    return this.#request.query as WatchRequest["query"];
-  }
-
-  get remoteAddress(): string {
-    return this.#request.ip;
-  }
-}
-
-function cacheHeaders(reply: FastifyReply, etag: string): void {
-  reply.header("etag", etag);
-  reply.header("cache-control", "private, no-cache");
-  reply.header("vary", "Authorization, Cookie");
 }

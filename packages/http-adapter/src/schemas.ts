@@ -6,6 +6,7 @@ import {
   STATUSES,
   type StageSnapshot,
   type Status,
+  type WorkflowEvent,
 } from "@org/workflow-monitor";
 import type { FastifySchema } from "fastify";
 import { type Static, type TSchema, Type } from "typebox";
@@ -88,6 +89,21 @@ const summary = {
 export const jobSnapshot = Type.Object(
   { ...summary, stages: Type.Array(stage) },
   { description: "The job as it is now" },
+);
+
+/** A `snapshot` frame: PROTOCOL.md. */
+export const snapshotFrame = Type.Object(
+  {
+    type: Type.Literal("snapshot"),
+    jobId: Type.String(),
+    cursor: Type.String({ description: "the viewer's from now on" }),
+    resumed: Type.Boolean({ description: "events has everything since the viewer's cursor" }),
+    done: Type.Boolean(),
+    heartbeatMs: Type.Integer(),
+    events: Type.Array(Type.Unsafe<WorkflowEvent>({ type: "object", additionalProperties: true })),
+    job: jobSnapshot,
+  },
+  { description: "The job as it is now, and what happened since a cursor" },
 );
 
 export const jobPage = Type.Object(
