@@ -171,8 +171,8 @@ export class Outbox {
   readonly #sink: Sink;
   readonly #owner: OutboxOwner;
   readonly #inFlight: InFlight;
-  /** In the order in which they are served. Made anew when it changes: an array that grew is larger than it need be. */
-  #seats: readonly Seat[] = [];
+  /** The seats in the order in which they are served, linked: most connections have one, and an array costs more. */
+  #first: Seat | undefined;
   #draining = false;
   /** There only while something is in flight. */
   #flight: OutboxFlight | undefined;
@@ -189,18 +189,25 @@ export class Outbox {
     return writableLength < Math.max(this.#inFlight.inFlightBytes, writableHighWaterMark);
   }
 
-  get seats(): readonly Seat[] {
-    return this.#seats;
+  get seats(): Seat[] {
+    const seats: Seat[] = [];
+    for (let seat = this.#first; seat; seat = seat.next) seats.push(seat);
+    return seats;
   }
 
   /** From now on this seat is served as the connection drains. */
   add(seat: Seat): void {
-    this.#seats = [...this.#seats, seat];
+    const last = this.seats.at(-1);
+    if (last) last.next = seat;
+    else this.#first = seat;
     if (this.writable) seat.resume(); // it may have drained while the seat was being taken
   }
 
   remove(seat: Seat): void {
-    this.#seats = this.#seats.filter((other) => other !== seat);
+    const before = this.seats.find(({ next }) => next === seat);
+    if (before) before.next = seat.next;
+    else if (this.#first === seat) this.#first = seat.next;
+    seat.next = undefined;
   }
 
   write(parts: readonly Uint8Array[]): void {
@@ -225,7 +232,7 @@ export class Outbox {
   /** The connection is gone, and all that was in flight with it. */
   close(): void {
     this.#land();
-    this.#seats = [];
+    this.#first = undefined;
   }
 
   #land(): void {
@@ -236,11 +243,13 @@ export class Outbox {
   #drained(): void {
     this.#draining = false;
     this.#land();
-    for (const seat of this.#seats) {
+    for (const seat of this.seats) {
       if (!this.writable) return;
       // Served: the others come first the next time.
-      if (this.#seats.length > 1) this.#seats = [...this.#seats.filter((s) => s !== seat), seat];
-      seat.resume();
+      if (this.#first?.next) {
+        this.remove(seat);
+        this.add(seat);
+      } else seat.resume();
     }
   }
 }

@@ -174,8 +174,8 @@ export class RoomManager {
   }
 
   #left(seat: Seat, { code, reason }: EndReason): void {
-    const { viewer, joinedAt, delivered } = seat;
-    this.#count(viewer, -1);
+    const { joinedAt, delivered } = seat;
+    this.#count(seat, -1);
     if (isPolling(seat.member.mode)) return; // it was answered, as any request is
     const durationMs = this.#options.clock.now() - joinedAt;
     const event = { ...viewerEvent(seat), code, reason, durationMs, delivered };
@@ -184,8 +184,8 @@ export class RoomManager {
   }
 }
 
-const viewerEvent = ({ jobId, viewer }: Seat): ViewerEvent => ({
+const viewerEvent = ({ jobId, id, transport }: Seat): ViewerEvent => ({
   jobId,
-  viewer: `v${viewer.id.toString(36)}`,
-  transport: viewer.transport,
+  viewer: `v${id.toString(36)}`,
+  transport,
 });

@@ -42,8 +42,8 @@ export function attachWebSocket(
   options: WebSocketOptions,
 ): WebSocketAdapter {
   const { monitor, path = "/ws", origins } = options;
-  const connections = new Set<Connection>();
-  const hub: Hub = { egress: monitor.egress, connections, onEmpty() {} };
+  const { egress } = monitor;
+  const hub: Hub = { egress, connections: 0, onEmpty() {} };
   let closing: Promise<void> | undefined;
 
   const serverOptions = {
@@ -80,8 +80,8 @@ export function attachWebSocket(
     const fault = faultOf(request, query);
     if (fault) return connection.refuse(fault);
     const { jobId, after, mode } = query;
-    if (jobId === undefined) return connection.watchMany();
-    connection.watchOne(
+    if (jobId === undefined) return connection.requests.rest();
+    void connection.watch(
       {
         jobId,
         action: "watch",
@@ -106,7 +106,7 @@ export function attachWebSocket(
 
   async function close(): Promise<void> {
     server?.off("upgrade", onUpgrade);
-    if (connections.size === 0) return;
+    if (hub.connections === 0) return;
     const empty = new Promise<void>((resolve) => {
       hub.onEmpty = resolve;
     });
@@ -114,7 +114,8 @@ export function attachWebSocket(
       "draining",
       "This server is going away: come back with your cursor.",
     );
-    for (const connection of connections) connection.refuse(restarting);
+    for (const connection of egress.heartbeats.connections())
+      if (connection instanceof Connection && connection.isOf(hub)) connection.goAway(restarting);
     await empty; // ws ends those who do not answer after CLOSE_TIMEOUT_MS
   }
 

@@ -10,12 +10,14 @@ import {
   type Outbox,
   type OutboxOwner,
   refusals,
+  type Seat,
   type WatchRequest,
   WorkflowMonitorError,
 } from "@org/workflow-monitor";
 import { type RawData, WebSocket } from "ws";
 import { textMessage } from "./codec.js";
-import { Allowance, readMessage, type Wish } from "./messages.js";
+import { readMessage } from "./messages.js";
+import { type Handshake, type Requester, Requests } from "./requests.js";
 import { type Carrier, Subscription } from "./subscription.js";
 
 /** A close frame's reason is at most 123 bytes: RFC 6455 §5.5. */
@@ -35,45 +37,31 @@ function faultOf(error: NodeJS.ErrnoException): EndReason {
 
 const NO_PONG: EndReason = { code: CloseCode.noPong, reason: "no pong" };
 const UNSUBSCRIBED: EndReason = { code: CloseCode.done, reason: "unsubscribed" };
-const SUBSCRIBE_MS = 10_000;
-/** Messages that wait for the one before them. */
-const MAX_WAITING = 256;
 const NOTHING = new Uint8Array();
 
 /** What the connections of one adapter share. */
 export interface Hub {
   readonly egress: Egress;
-  readonly connections: Set<Connection>;
+  connections: number;
   /** Called when the last one is gone. */
   onEmpty(): void;
 }
 
-/** What `authorize` may look at: of the request that opened the connection. */
-export type Handshake = Pick<WatchRequest, "headers" | "query">;
-
 /**
  * One viewer's socket, and the jobs that it watches. Frames go to the `net.Socket` as they are, already
  * in WebSocket framing: no copy and no encoding for each viewer. Control frames are left to `ws`, on
- * the same socket. There is one of these for each viewer, so it is kept small: listeners are shared
- * functions, and what few connections need is made when they need it.
+ * the same socket. There is one of these for each viewer, so it is kept small: what few connections
+ * need is made when they need it.
  */
-export class Connection extends WebSocket implements Beating, Carrier, OutboxOwner {
+export class Connection extends WebSocket implements Beating, Carrier, OutboxOwner, Requester {
   #hub!: Hub;
   #socket!: Socket;
   #outbox!: Outbox;
   #slot = 0;
   #closed: EndReason | undefined;
-  /** The handshake as JSON: an eighth of what its object holds. */
   #handshake = "";
-  /** It was opened for one job: when that cannot be watched, the connection is over. */
-  #forOne = false;
-  /** Messages are handled one after another: the last of them, and how many there are. */
-  #turn: Promise<void> | undefined;
-  #waiting = 0;
-  #allowance: Allowance | undefined;
-  /** How the last subscription ended. */
-  #outcome: EndReason | undefined;
-  #cancelIdle: (() => void) | undefined;
+  /** Undefined while it is for the one job that it was opened for. */
+  #requests: Requests | undefined;
   /** A ping came before the first frame: its answer comes after it. */
   #owesHeartbeat = false;
   /** Heard from the peer since the last beat. */
@@ -81,32 +69,85 @@ export class Connection extends WebSocket implements Beating, Carrier, OutboxOwn
   #silentBeats = 0;
 
   /** After the handshake, before anything is awaited: what comes meanwhile is not lost. */
-  begin(hub: Hub, socket: Socket, handshake: Handshake): void {
+  begin(hub: Hub, socket: Socket, handshake: Pick<Handshake, "headers" | "query">): void {
     this.#hub = hub;
     this.#socket = socket;
     this.#outbox = hub.egress.outbox(socket, this);
-    this.#handshake = JSON.stringify(handshake);
+    this.#handshake = compact(handshake);
     this.#slot = hub.egress.heartbeats.add(this);
-    hub.connections.add(this);
-    this.on("message", Connection.#onMessage);
-    this.on("pong", Connection.#onPong);
-    this.on("error", Connection.#onError);
-    this.on("close", Connection.#onClose);
+    hub.connections += 1;
   }
 
-  /** Watches the one job that it was opened for. */
-  watchOne(request: WatchRequest, after: Cursor | null, mode: Mode): void {
-    this.#forOne = true;
-    void this.#inTurn(() => this.#watch(request, after, mode));
+  // ── what its requests see: Requester ───────────────────────────────────────────────────────────
+
+  get egress(): Egress {
+    return this.#hub.egress;
   }
 
-  /** Watches what it is told to, soon. */
-  watchMany(): void {
-    const message = `Subscribe within ${SUBSCRIBE_MS / 1_000} s.`;
-    this.#cancelIdle ??= this.#hub.egress.clock.setTimeout(
-      () => this.refuse(new WorkflowMonitorError("subscribe_timeout", message)),
-      SUBSCRIBE_MS,
-    );
+  get seats(): readonly Seat[] {
+    return this.#outbox.seats;
+  }
+
+  isOf(hub: Hub): boolean {
+    return this.#hub === hub;
+  }
+
+  get closed(): boolean {
+    return this.#closed !== undefined;
+  }
+
+  get handshake(): Handshake {
+    const { headers, query } = JSON.parse(this.#handshake) as Handshake;
+    return { headers, query, remoteAddress: this.#socket.remoteAddress };
+  }
+
+  /** For many jobs: what the viewer says it wants to watch. */
+  get requests(): Requests {
+    this.#requests ??= new Requests(this);
+    return this.#requests;
+  }
+
+  /** Joins the job's room, from `after` on, or says why not. */
+  async watch(request: WatchRequest, after: Cursor | null, mode: Mode): Promise<void> {
+    try {
+      const seat = await this.#hub.egress.join(request, new Subscription(this, mode), after);
+      if (seat.left) return;
+      if (this.#closed) return seat.leave(this.#closed);
+      this.#outbox.add(seat);
+      if (this.#owesHeartbeat) this.#sendHeartbeat();
+    } catch (thrown) {
+      this.refuseJob(thrown as WorkflowMonitorError);
+      this.#requests?.rest();
+    }
+  }
+
+  unwatch(jobId: string): void {
+    const seat = this.#outbox.seats.find((seat) => seat.jobId === jobId);
+    if (!seat) return;
+    this.#outbox.remove(seat);
+    seat.leave(UNSUBSCRIBED);
+  }
+
+  refuseJob(error: WorkflowMonitorError): void {
+    if (!this.#requests) return this.refuse(error);
+    if (this.writable) this.deliver([encodeError(textMessage, error)]);
+    else this.finish({ code: CloseCode.tooMany, reason: "it does not read its answers" });
+  }
+
+  /** An `error` frame, which tells more than a close code, and the close. */
+  refuse(error: WorkflowMonitorError): void {
+    this.deliver([encodeError(textMessage, error)]);
+    this.finish({ code: refusals[error.code].close, reason: error.message });
+  }
+
+  /** Closes. Who is done gets his last frame first, however long the line takes for it. */
+  finish(reason: EndReason): void {
+    if (this.#closed) return;
+    this.#leave(reason);
+    const { code } = reason;
+    const text = Buffer.from(reason.reason).subarray(0, MAX_REASON_BYTES).toString();
+    if (code !== CloseCode.done || this.#socket.writableLength === 0) this.close(code, text);
+    else this.#socket.write(NOTHING, () => this.close(code, text));
   }
 
   // ── what its subscriptions see: Carrier ────────────────────────────────────────────────────────
@@ -122,8 +163,8 @@ export class Connection extends WebSocket implements Beating, Carrier, OutboxOwn
   ended(subscription: Subscription, reason: EndReason): void {
     const seat = this.#outbox.seats.find(({ member }) => member === subscription);
     if (seat) this.#outbox.remove(seat);
-    this.#outcome = reason;
-    this.#settle();
+    if (this.#requests) this.#requests.rest(reason);
+    else this.finish(reason);
   }
 
   // ── what the node sees: OutboxOwner, Beating ───────────────────────────────────────────────────
@@ -147,12 +188,6 @@ export class Connection extends WebSocket implements Beating, Carrier, OutboxOwn
     else if (this.readyState === WebSocket.OPEN) this.close(CloseCode.restarting); // it waits for its last frame
   }
 
-  /** An `error` frame, which tells more than a close code, and the close. */
-  refuse(error: WorkflowMonitorError): void {
-    this.deliver([encodeError(textMessage, error)]);
-    this.#finish({ code: refusals[error.code].close, reason: error.message });
-  }
-
   // ── its own ────────────────────────────────────────────────────────────────────────────────────
 
   /** After a close frame nothing may follow. */
@@ -160,89 +195,23 @@ export class Connection extends WebSocket implements Beating, Carrier, OutboxOwn
     return this.#closed === undefined && this.readyState === WebSocket.OPEN;
   }
 
-  /** Joins the job's room, from `after` on, or says why not. */
-  async #watch(request: WatchRequest, after: Cursor | null, mode: Mode): Promise<void> {
-    try {
-      const seat = await this.#hub.egress.join(request, new Subscription(this, mode), after);
-      if (seat.left) return;
-      if (this.#closed) return seat.leave(this.#closed);
-      this.#outbox.add(seat);
-      if (this.#owesHeartbeat) this.#sendHeartbeat();
-    } catch (thrown) {
-      this.#refuseJob(thrown as WorkflowMonitorError);
-    }
+  /** What `ws` tells is heard here: listeners would be a table of their own for each viewer. */
+  override emit(name: string | symbol, ...args: unknown[]): boolean {
+    if (name === "message") this.#receive(String(args[0] as RawData), args[1] as boolean);
+    else if (name === "pong") this.#heard = true;
+    // `ws` closes by itself, but does not tell `close` with which code.
+    else if (name === "error") this.#leave(faultOf(args[0] as Error));
+    else if (name === "close") this.#gone(args[0] as number, args[1] as Buffer);
+    return true;
   }
 
-  async #subscribe({ jobId, after, mode }: Wish & { type: "subscribe" }): Promise<void> {
-    if (this.#closed) return;
-    this.#unsubscribe(jobId); // what is said later holds
-    const { limits } = this.#hub.egress;
-    if (this.#outbox.seats.length >= limits.jobsPerConnection) {
-      const message = `A connection may watch ${limits.jobsPerConnection} jobs: unsubscribe from one.`;
-      return this.#refuseJob(
-        new WorkflowMonitorError("too_many_subscriptions", message, { jobId }),
-      );
-    }
-    const socket = this.#socket;
-    const request: WatchRequest = {
-      jobId,
-      action: "watch",
-      transport: "ws",
-      ...(JSON.parse(this.#handshake) as Handshake),
-      get remoteAddress() {
-        return socket.remoteAddress;
-      },
-    };
-    this.#cancelIdle?.();
-    this.#cancelIdle = undefined;
-    await this.#watch(request, after, mode);
-  }
-
-  #unsubscribe(jobId: string): void {
-    const seat = this.#outbox.seats.find((seat) => seat.jobId === jobId);
-    if (!seat) return;
-    this.#outbox.remove(seat);
-    seat.leave(UNSUBSCRIBED);
-  }
-
-  /** A job that cannot be watched is over; with it the connection that was opened for it. */
-  #refuseJob(error: WorkflowMonitorError): void {
-    const watching = this.#outbox.seats.length > 0;
-    if (this.#forOne && !watching) return this.refuse(error);
-    if (this.writable) this.deliver([encodeError(textMessage, error)]);
-    else this.#finish({ code: CloseCode.tooMany, reason: "it does not read its answers" });
-    this.#settle();
-  }
-
-  /** Nothing is watched any more: it had what it came for, or has a while to say what else. */
-  #settle(): void {
-    if (this.#closed || this.#waiting > 0 || this.#outbox.seats.length > 0) return;
-    const outcome = this.#outcome;
-    if (outcome && (this.#forOne || outcome.code !== CloseCode.unknownJob)) this.#finish(outcome);
-    else this.watchMany();
-  }
-
-  static #onMessage(this: WebSocket, data: RawData, isBinary: boolean): void {
-    (this as Connection).#receive(String(data), isBinary);
-  }
-
-  static #onPong(this: WebSocket): void {
-    (this as Connection).#heard = true;
-  }
-
-  /** `ws` closes by itself, but does not tell `close` with which code. */
-  static #onError(this: WebSocket, error: Error): void {
-    (this as Connection).#leave(faultOf(error));
-  }
-
-  static #onClose(this: WebSocket, code: number, reason: Buffer): void {
-    const connection = this as Connection;
-    const { connections, egress } = connection.#hub;
-    connection.#leave({ code, reason: reason.toString() });
-    connection.#outbox.close();
-    egress.heartbeats.remove(connection, connection.#slot);
-    connections.delete(connection);
-    if (connections.size === 0) connection.#hub.onEmpty();
+  #gone(code: number, reason: Buffer): void {
+    const hub = this.#hub;
+    this.#leave({ code, reason: reason.toString() });
+    this.#outbox.close();
+    hub.egress.heartbeats.remove(this, this.#slot);
+    hub.connections -= 1;
+    if (hub.connections === 0) hub.onEmpty();
   }
 
   #receive(text: string, isBinary: boolean): void {
@@ -252,69 +221,41 @@ export class Connection extends WebSocket implements Beating, Carrier, OutboxOwn
       if (isBinary) {
         throw new WorkflowMonitorError("bad_request", "Messages are JSON texts, not binary.");
       }
-      this.#obey(readMessage(text));
+      const wish = readMessage(text);
+      if (wish.type === "ping") this.#sendHeartbeat();
+      else if (wish.type) this.requests.take(wish);
     } catch (thrown) {
       const error = thrown as WorkflowMonitorError;
       if (error.jobId === undefined) this.refuse(error);
-      else this.#refuseJob(error);
+      else this.refuseJob(error);
     }
-  }
-
-  #obey(wish: Wish): void {
-    if (wish.type === "ping") this.#sendHeartbeat();
-    else if (wish.type === "unsubscribe") {
-      void this.#inTurn(async () => {
-        this.#unsubscribe(wish.jobId);
-        this.#outcome = undefined;
-      });
-    } else if (wish.type === "subscribe") {
-      const { clock, limits } = this.#hub.egress;
-      const { jobsPerConnection, subscribesPerSecond } = limits;
-      this.#allowance ??= new Allowance(clock, jobsPerConnection, subscribesPerSecond);
-      if (this.#allowance.take()) return void this.#inTurn(() => this.#subscribe(wish));
-      throw new WorkflowMonitorError(
-        "too_many_subscriptions",
-        `A connection may subscribe ${subscribesPerSecond} times a second: slow down.`,
-        { jobId: wish.jobId, retryAfterMs: Math.ceil(1_000 / subscribesPerSecond) },
-      );
-    }
-  }
-
-  /** `work` does not reject. */
-  async #inTurn(work: () => Promise<void>): Promise<void> {
-    if (this.#waiting >= MAX_WAITING) {
-      const message = "Too many messages wait for an answer: come back later.";
-      return this.refuse(new WorkflowMonitorError("too_many_subscriptions", message));
-    }
-    this.#waiting += 1;
-    this.#turn = (this.#turn ?? Promise.resolve()).then(work);
-    await this.#turn;
-    this.#waiting -= 1;
-    if (this.#waiting > 0) return;
-    this.#turn = undefined;
-    this.#settle();
   }
 
   /** A snapshot always comes first. */
   #sendHeartbeat(): void {
-    const before = this.#forOne && this.#outbox.seats.length === 0;
+    const before = !this.#requests && this.#outbox.seats.length === 0;
     this.#owesHeartbeat = before;
     if (!before && this.writable) this.deliver([this.#hub.egress.heartbeat(textMessage)]);
   }
 
   #leave(reason: EndReason): void {
     this.#closed ??= reason;
-    this.#cancelIdle?.();
+    this.#requests?.close();
     for (const seat of this.#outbox.seats) seat.leave(reason);
   }
+}
 
-  /** Closes. Who is done gets his last frame first, however long the line takes for it. */
-  #finish(reason: EndReason): void {
-    if (this.#closed) return;
-    this.#leave(reason);
-    const { code } = reason;
-    const text = Buffer.from(reason.reason).subarray(0, MAX_REASON_BYTES).toString();
-    if (code !== CloseCode.done || this.#socket.writableLength === 0) this.close(code, text);
-    else this.#socket.write(NOTHING, () => this.close(code, text));
-  }
+/**
+ * The handshake as one flat text: kept for a subscription that may come, an eighth of what its object
+ * holds. What only makes it a handshake is left out.
+ */
+function compact({ headers, query }: Pick<Handshake, "headers" | "query">): string {
+  const {
+    upgrade,
+    connection,
+    "sec-websocket-key": _,
+    "sec-websocket-version": __,
+    ...kept
+  } = headers;
+  return Buffer.from(JSON.stringify({ headers: kept, query })).toString();
 }
