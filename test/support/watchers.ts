@@ -9,9 +9,14 @@ export interface WatcherTransport {
   readonly transport: Transport;
   /**
    * One connection (or one request): the texts of its frames, until it is over, however it ends. An
-   * abort cuts it without a goodbye.
+   * abort cuts it without a goodbye. `finish` says that the job is over, where no `end` frame does.
    */
-  connect(jobId: string, after: string | undefined, signal: AbortSignal): AsyncIterable<string>;
+  connect(
+    jobId: string,
+    after: string | undefined,
+    signal: AbortSignal,
+    finish: () => void,
+  ): AsyncIterable<string>;
 }
 
 export interface Watcher {
@@ -53,13 +58,16 @@ export function startWatcher({ history, viewer, jobId, over }: WatcherOptions): 
     cut = () => connection.abort();
     const signal = AbortSignal.any([connection.signal, stopped.signal]);
     history.joined({ viewer, jobId, ...(cursor === undefined && { after: null }) });
-    for await (const text of connect(jobId, cursor, signal)) {
+    const finish = () => {
+      done = true;
+    };
+    for await (const text of connect(jobId, cursor, signal, finish)) {
       if (signal.aborted) return;
       history.observe({ viewer, transport, jobId, text });
       const frame = JSON.parse(text) as Frame;
       if (frame.type === "error" && !frame.retryable) throw new Error(frame.message);
       if ("cursor" in frame) cursor = frame.cursor;
-      if (frame.type === "end") done = true; // and goes on: nothing may follow
+      if (frame.type === "end") finish(); // and goes on: nothing may follow
     }
   }
 

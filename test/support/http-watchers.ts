@@ -1,0 +1,108 @@
+import { type ClientRequest, type IncomingMessage, request } from "node:http";
+import type { Mode } from "@org/workflow-monitor";
+import { WebSocket } from "ws";
+import type { WatcherTransport } from "./watchers.js";
+
+/** One GET, aborted with the signal; undefined when that, or the line, ended it. */
+function get(
+  port: number,
+  path: string,
+  headers: Record<string, string>,
+  signal: AbortSignal,
+): Promise<IncomingMessage | undefined> {
+  return new Promise((resolve) => {
+    const sent: ClientRequest = request(
+      { host: "127.0.0.1", port, path, headers, agent: false, signal },
+      (response) => {
+        response.on("error", () => {});
+        resolve(response);
+      },
+    );
+    sent.on("error", () => resolve(undefined));
+    sent.end();
+  });
+}
+
+async function* chunks(response: IncomingMessage): AsyncGenerator<string> {
+  response.setEncoding("utf8");
+  try {
+    for await (const chunk of response) yield chunk as string;
+  } catch {
+    // cut off
+  }
+}
+
+const pathOf = (jobId: string, query: Record<string, string | undefined>): string => {
+  const given = Object.entries(query).filter(
+    (pair): pair is [string, string] => pair[1] !== undefined,
+  );
+  return `/jobs/${encodeURIComponent(jobId)}/events?${new URLSearchParams(given)}`;
+};
+
+/** Server-sent events; the cursor goes where an EventSource, or the first request, puts it. */
+export const overEventStream = (port: number, mode: Mode = "full"): WatcherTransport => ({
+  transport: "sse",
+  async *connect(jobId, after, signal, finish) {
+    const headers = {
+      accept: "text/event-stream",
+      ...(after !== undefined && { "last-event-id": after }),
+    };
+    const response = await get(port, pathOf(jobId, { mode }), headers, signal);
+    if (response?.statusCode === 204) finish();
+    if (response?.statusCode !== 200) return;
+    let text = "";
+    for await (const chunk of chunks(response)) {
+      text += chunk;
+      for (let end = text.indexOf("\n\n"); end !== -1; end = text.indexOf("\n\n")) {
+        const data = /^data: (.*)$/m.exec(text.slice(0, end))?.[1];
+        text = text.slice(end + 2);
+        if (data !== undefined) yield data;
+      }
+    }
+  },
+});
+
+/** Polls for events; with `wait` (seconds) long-polls. */
+export const overEventPoll = (port: number, wait?: number): WatcherTransport => ({
+  transport: wait === undefined ? "poll" : "long-poll",
+  async *connect(jobId, after, signal, finish) {
+    const response = await get(port, pathOf(jobId, { after, wait: wait?.toString() }), {}, signal);
+    if (response?.statusCode !== 200) return;
+    let text = "";
+    for await (const chunk of chunks(response)) text += chunk;
+    if (!response.complete) return;
+    if ((JSON.parse(text) as { done: boolean }).done) finish();
+    yield text;
+  },
+});
+
+/** A WebSocket that was opened for no job, and subscribes to this one. */
+export const overSubscription = (port: number, mode: Mode = "full"): WatcherTransport => ({
+  transport: "ws",
+  async *connect(jobId, after, signal) {
+    const socket = new WebSocket(`ws://127.0.0.1:${port}/ws`, { perMessageDeflate: false });
+    const texts: string[] = [];
+    let open = true;
+    let wake = () => {};
+    socket.on("open", () => socket.send(JSON.stringify({ type: "subscribe", jobId, after, mode })));
+    socket.on("message", (data) => {
+      texts.push(String(data));
+      wake();
+    });
+    socket.on("close", () => {
+      open = false;
+      wake();
+    });
+    socket.on("error", () => {}); // `close` follows
+    signal.addEventListener("abort", () => socket.terminate());
+    while (open || texts.length > 0) {
+      const text = texts.shift();
+      if (text !== undefined) yield text;
+      else {
+        await new Promise<void>((resolve) => {
+          wake = resolve;
+        });
+      }
+    }
+  },
+});
