@@ -20,8 +20,11 @@ export interface Child<C extends Calls<C>> {
 }
 
 /** The side that asks: a process of its own. */
-export function start<C extends Calls<C>>(file: string): Child<C> {
-  const child = fork(file, { execArgv: ["--expose-gc", "--enable-source-maps"] });
+export function start<C extends Calls<C>>(
+  file: string,
+  execArgv: readonly string[] = ["--enable-source-maps"],
+): Child<C> {
+  const child = fork(file, { execArgv: ["--expose-gc", ...execArgv] });
   const waiting = new Map<number, { resolve(value: unknown): void; reject(error: Error): void }>();
   let lastId = 0;
   child.on("message", (message: { id: number; value?: unknown; error?: string }) => {

@@ -37,13 +37,21 @@ export interface WatcherOptions {
   jobId: string;
   /** Which transport to take for the n-th connection, from 1: a cursor is good on each of them. */
   over: WatcherTransport | ((connection: number) => WatcherTransport);
+  /** Comes back also after a final refusal: the store may have lost the job for a moment. */
+  stubborn?: boolean;
 }
 
 /**
  * A viewer that wants to see the end of a job: it comes back at once with its last cursor whenever
  * its connection is over, and records all that it gets. Stopped at the end of the test.
  */
-export function startWatcher({ history, viewer, jobId, over }: WatcherOptions): Watcher {
+export function startWatcher({
+  history,
+  viewer,
+  jobId,
+  over,
+  stubborn = false,
+}: WatcherOptions): Watcher {
   const stopped = new AbortController();
   onTestFinished(() => stopped.abort());
   let cut = () => {};
@@ -65,7 +73,7 @@ export function startWatcher({ history, viewer, jobId, over }: WatcherOptions): 
       if (signal.aborted) return;
       history.observe({ viewer, transport, jobId, text });
       const frame = JSON.parse(text) as Frame;
-      if (frame.type === "error" && !frame.retryable) throw new Error(frame.message);
+      if (frame.type === "error" && !frame.retryable && !stubborn) throw new Error(frame.message);
       if ("cursor" in frame) cursor = frame.cursor;
       if (frame.type === "end") finish(); // and goes on: nothing may follow
     }
