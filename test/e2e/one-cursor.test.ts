@@ -1,7 +1,7 @@
 import { createHistory } from "@org/workflow-monitor/testing";
 import { describe, expect, test } from "vitest";
 import { overEventPoll, overEventStream, overSubscription } from "../support/http-watchers.js";
-import { randomly } from "../support/random.js";
+import { seededRandom } from "../support/random.js";
 import { startServer } from "../support/server.js";
 import { until } from "../support/wait.js";
 import { overWebSocket, startWatcher, type WatcherTransport } from "../support/watchers.js";
@@ -27,7 +27,7 @@ describe("[D1] one cursor on every transport", () => {
     "a viewer that changes its transport at each reconnect misses nothing and sees nothing twice: schedule %i",
     { timeout: 60_000 },
     async (seed) => {
-      const random = randomly(seed);
+      const random = seededRandom(seed);
       const server = await startServer();
       const { monitor, port } = server;
       const history = createHistory();
@@ -57,7 +57,7 @@ describe("[D1] one cursor on every transport", () => {
             history,
             viewer: `random ${n}`,
             jobId: JOB,
-            over: () => random.pick(transports),
+            over: () => random.pick(transports)!,
           }),
         ),
         ...transports.map((over, at) =>
@@ -69,7 +69,7 @@ describe("[D1] one cursor on every transport", () => {
         const event = {
           type: "stage",
           jobId: JOB,
-          stage: random.pick(stages),
+          stage: random.pick(stages)!,
           message: `ü ${n} ${"·".repeat(random.below(200))}`,
         } as const;
         history.published(JOB, await monitor.publish(event), event);
@@ -79,7 +79,7 @@ describe("[D1] one cursor on every transport", () => {
         await Promise.all(Array.from({ length: burst }, () => publish(n++)));
         for (const watcher of watchers.slice(0, 12)) if (random.below(8) === 0) watcher.cut();
         // In step with the viewers, by chance with a slow or a fast one.
-        const awaited = random.pick(watchers);
+        const awaited = random.pick(watchers)!;
         const head = (await monitor.publish({ type: "job", jobId: JOB })).revision;
         await until(`${awaited.viewer} is there`, () => revisionOf(awaited.cursor) >= head);
       }

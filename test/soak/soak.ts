@@ -5,7 +5,7 @@ import { expect, onTestFinished, test } from "vitest";
 import { start } from "../../bench/child.js";
 import { startFaultProxy } from "../support/fault-proxy.js";
 import { overEventPoll, overEventStream, overSubscription } from "../support/http-watchers.js";
-import { randomly } from "../support/random.js";
+import { seededRandom } from "../support/random.js";
 import { overWebSocket, startWatcher, type Watcher } from "../support/watchers.js";
 import type { SoakCalls, Usage } from "./server.js";
 import { startStalledViewer } from "./stalled.js";
@@ -19,7 +19,7 @@ const SAMPLE_MS = 2_000;
 /** What a process may have grown by between the middle and the end: what garbage collection is late with. */
 const MOST_GROWTH = { heap: 4 * 2 ** 20, rss: 24 * 2 ** 20 };
 
-const random = randomly(SEED);
+const random = seededRandom(SEED);
 const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
 
 test(`${SECONDS} s of churn, cuts, stalls, bursts and restarts lose nothing and leave nothing`, {
@@ -39,15 +39,15 @@ test(`${SECONDS} s of churn, cuts, stalls, bursts and restarts lose nothing and 
   let going = true;
 
   const transport = () => {
-    const { port } = random.pick(proxies);
-    const mode = random.pick(["full", "delta"] as const);
+    const { port } = random.pick(proxies)!;
+    const mode = random.pick(["full", "delta"] as const)!;
     return random.pick([
       overWebSocket(port, mode),
       overSubscription(port, mode),
       overEventStream(port, mode),
       overEventPoll(port),
       overEventPoll(port, 2),
-    ]);
+    ])!;
   };
 
   async function publish(events: PublishedEvent[]): Promise<void> {
@@ -63,7 +63,7 @@ test(`${SECONDS} s of churn, cuts, stalls, bursts and restarts lose nothing and 
   async function runJob(): Promise<void> {
     counts.jobs += 1;
     const jobId = `job ${counts.jobs}`;
-    const stages = Array.from({ length: random.pick([3, 10, 600]) }, (_, at) => `stage ${at}`);
+    const stages = Array.from({ length: random.pick([3, 10, 600])! }, (_, at) => `stage ${at}`);
     await publish([{ type: "plan", jobId, stages: stages.map((stage) => ({ stage })) }]);
     running.add(jobId);
     const viewers = Array.from({ length: VIEWERS }, (_, at) =>
@@ -72,7 +72,7 @@ test(`${SECONDS} s of churn, cuts, stalls, bursts and restarts lose nothing and 
     for (const viewer of viewers) watchers.add(viewer);
     if (stages.length > 100 && random.below(2) === 0) {
       counts.stalled += 1;
-      startStalledViewer(random.pick(ports), jobId);
+      startStalledViewer(random.pick(ports)!, jobId);
     }
     const steps = 20 + random.below(80);
     for (let step = 0; step < steps && going; step++) {
@@ -81,14 +81,14 @@ test(`${SECONDS} s of churn, cuts, stalls, bursts and restarts lose nothing and 
         Array.from({ length: burst }, (_, n) => ({
           type: "stage" as const,
           jobId,
-          stage: random.pick(stages),
+          stage: random.pick(stages)!,
           message: `${step}.${n} ${"x".repeat(random.below(300))}`,
         })),
       );
       await sleep(random.below(80));
     }
     running.delete(jobId);
-    await publish([{ type: "job", jobId, status: random.pick(["completed", "failed"] as const) }]);
+    await publish([{ type: "job", jobId, status: random.pick(["completed", "failed"] as const)! }]);
     await Promise.all(viewers.map(({ ended }) => ended));
     for (const viewer of viewers) watchers.delete(viewer);
     const job = await server.call("get", jobId);
@@ -116,7 +116,7 @@ test(`${SECONDS} s of churn, cuts, stalls, bursts and restarts lose nothing and 
         () => connection.stopReading(),
         () => random.pick([...watchers])?.cut(),
       ];
-      random.pick(faults)();
+      random.pick(faults)!();
       // What lasts does not last for ever.
       void sleep(1_000).then(() => connection.restore());
     }
