@@ -1,10 +1,15 @@
 import { createHistory } from "@org/workflow-monitor/testing";
 import { describe, expect, test } from "vitest";
-import { overEventPoll, overEventStream, overSubscription } from "../support/http-watchers.js";
+import { overEventPoll, overEventStream } from "../support/http-watchers.js";
 import { seededRandom } from "../support/random.js";
 import { startServer } from "../support/server.js";
 import { until } from "../support/wait.js";
-import { overWebSocket, startWatcher, type WatcherTransport } from "../support/watchers.js";
+import {
+  overSubscription,
+  overWebSocket,
+  startWatcher,
+  type WatcherTransport,
+} from "../support/watchers.js";
 
 const JOB = "the job";
 const EVENTS = 400;

@@ -4,9 +4,14 @@ import { createHistory } from "@org/workflow-monitor/testing";
 import { expect, onTestFinished, test } from "vitest";
 import { start } from "../../bench/child.js";
 import { startFaultProxy } from "../support/fault-proxy.js";
-import { overEventPoll, overEventStream, overSubscription } from "../support/http-watchers.js";
+import { overEventPoll, overEventStream } from "../support/http-watchers.js";
 import { seededRandom } from "../support/random.js";
-import { overWebSocket, startWatcher, type Watcher } from "../support/watchers.js";
+import {
+  overSubscription,
+  overWebSocket,
+  startWatcher,
+  type Watcher,
+} from "../support/watchers.js";
 import type { SoakCalls, Usage } from "./server.js";
 import { startStalledViewer } from "./stalled.js";
 

@@ -1,6 +1,5 @@
 import { type ClientRequest, type IncomingMessage, request } from "node:http";
 import type { Mode } from "@org/workflow-monitor";
-import { WebSocket } from "ws";
 import type { WatcherTransport } from "./watchers.js";
 
 /** One GET, aborted with the signal; undefined when that, or the line, ended it. */
@@ -73,36 +72,5 @@ export const overEventPoll = (port: number, wait?: number): WatcherTransport => 
     if (!response.complete) return;
     if ((JSON.parse(text) as { done: boolean }).done) finish();
     yield text;
-  },
-});
-
-/** A WebSocket that was opened for no job, and subscribes to this one. */
-export const overSubscription = (port: number, mode: Mode = "full"): WatcherTransport => ({
-  transport: "ws",
-  async *connect(jobId, after, signal) {
-    const socket = new WebSocket(`ws://127.0.0.1:${port}/ws`, { perMessageDeflate: false });
-    const texts: string[] = [];
-    let open = true;
-    let wake = () => {};
-    socket.on("open", () => socket.send(JSON.stringify({ type: "subscribe", jobId, after, mode })));
-    socket.on("message", (data) => {
-      texts.push(String(data));
-      wake();
-    });
-    socket.on("close", () => {
-      open = false;
-      wake();
-    });
-    socket.on("error", () => {}); // `close` follows
-    signal.addEventListener("abort", () => socket.terminate());
-    while (open || texts.length > 0) {
-      const text = texts.shift();
-      if (text !== undefined) yield text;
-      else {
-        await new Promise<void>((resolve) => {
-          wake = resolve;
-        });
-      }
-    }
   },
 });

@@ -103,36 +103,51 @@ export function startWatcher({
   };
 }
 
+const openSocket = (port: number, query = ""): WebSocket =>
+  new WebSocket(`ws://127.0.0.1:${port}/ws${query}`, { perMessageDeflate: false });
+
+/** The messages of a socket until it is closed; an abort cuts it. */
+async function* messages(socket: WebSocket, signal: AbortSignal): AsyncGenerator<string> {
+  const texts: string[] = [];
+  let open = true;
+  let wake = () => {};
+  socket.on("message", (data) => {
+    texts.push(String(data));
+    wake();
+  });
+  socket.on("close", () => {
+    open = false;
+    wake();
+  });
+  socket.on("error", () => {}); // `close` follows
+  signal.addEventListener("abort", () => socket.terminate());
+  while (open || texts.length > 0) {
+    const text = texts.shift();
+    if (text !== undefined) yield text;
+    else {
+      await new Promise<void>((resolve) => {
+        wake = resolve;
+      });
+    }
+  }
+}
+
 /** WebSocket: one job a socket. */
 export const overWebSocket = (port: number, mode: Mode = "full"): WatcherTransport => ({
   transport: "ws",
-  async *connect(jobId, after, signal) {
+  connect(jobId, after, signal) {
     const query = new URLSearchParams({ jobId, mode, ...(after !== undefined && { after }) });
-    const socket = new WebSocket(`ws://127.0.0.1:${port}/ws?${query}`, {
-      perMessageDeflate: false,
-    });
-    const texts: string[] = [];
-    let open = true;
-    let wake = () => {};
-    socket.on("message", (data) => {
-      texts.push(String(data));
-      wake();
-    });
-    socket.on("close", () => {
-      open = false;
-      wake();
-    });
-    socket.on("error", () => {}); // `close` follows
-    signal.addEventListener("abort", () => socket.terminate());
-    while (open || texts.length > 0) {
-      const text = texts.shift();
-      if (text !== undefined) yield text;
-      else {
-        await new Promise<void>((resolve) => {
-          wake = resolve;
-        });
-      }
-    }
+    return messages(openSocket(port, `?${query}`), signal);
+  },
+});
+
+/** A WebSocket that was opened for no job, and subscribes to this one. */
+export const overSubscription = (port: number, mode: Mode = "full"): WatcherTransport => ({
+  transport: "ws",
+  connect(jobId, after, signal) {
+    const socket = openSocket(port);
+    socket.on("open", () => socket.send(JSON.stringify({ type: "subscribe", jobId, after, mode })));
+    return messages(socket, signal);
   },
 });
 

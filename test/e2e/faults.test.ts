@@ -4,10 +4,18 @@ import { expect, test } from "vitest";
 import { turns } from "../support/clock.js";
 import { type FaultProxy, startFaultProxy } from "../support/fault-proxy.js";
 import { range } from "../support/frames.js";
+import { overEventPoll, overEventStream } from "../support/http-watchers.js";
 import { type Random, seededRandom } from "../support/random.js";
 import { startServer } from "../support/server.js";
 import { until } from "../support/wait.js";
-import { inProcess, overWebSocket, startWatcher, type Watcher } from "../support/watchers.js";
+import {
+  inProcess,
+  overSubscription,
+  overWebSocket,
+  startWatcher,
+  type Watcher,
+  type WatcherTransport,
+} from "../support/watchers.js";
 
 const JOBS = ["one", "two", "three"];
 const STAGES = ["fetch", "build", "test", "ship"];
@@ -42,10 +50,26 @@ function anyFault(random: Random, proxy: FaultProxy, watchers: readonly Watcher[
   else proxy.refuse();
 }
 
-test.each([1, 2, 3])(
-  "over a network that cuts, resets, slices and delays, sockets miss nothing (seed %i)",
+/** The ways of some viewers; each of them takes the next one whenever it comes back. */
+const WAYS: Record<string, (port: number) => WatcherTransport[]> = {
+  sockets: (port) => [overWebSocket(port), overWebSocket(port, "delta"), overSubscription(port)],
+  "event streams": (port) => [overEventStream(port), overEventStream(port, "delta")],
+  polls: (port) => [overEventPoll(port, 5), overEventPoll(port)],
+  "all of them, in turn,": (port) => [
+    overWebSocket(port),
+    overEventPoll(port),
+    overEventStream(port, "delta"),
+    overEventPoll(port, 5),
+    overSubscription(port, "delta"),
+  ],
+};
+
+const CASES = Object.keys(WAYS).flatMap((way) => [1, 2].map((seed) => ({ way, seed })));
+
+test.each(CASES)(
+  "over a network that cuts, resets, slices and delays, $way miss nothing (seed $seed)",
   { timeout: 60_000 },
-  async (seed) => {
+  async ({ way, seed }) => {
     const random = seededRandom(seed);
     const { monitor, port } = await startServer();
     const proxy = await startFaultProxy(port);
@@ -54,12 +78,12 @@ test.each([1, 2, 3])(
     for (const jobId of JOBS) {
       await publish({ type: "plan", jobId, stages: STAGES.map((stage) => ({ stage })) });
     }
-    const [full, delta] = [overWebSocket(proxy.port), overWebSocket(proxy.port, "delta")];
+    const ways = (WAYS[way] as (typeof WAYS)[string])(proxy.port);
     const witness = inProcess(monitor);
     const watchers = JOBS.flatMap((jobId) => [
       startWatcher({ history, viewer: "witness", jobId, over: witness }),
       ...range(1, VIEWERS).map((n) => {
-        const over = (turn: number) => ((n + turn) % 2 ? full : delta);
+        const over = (turn: number) => ways[(n + turn) % ways.length] as WatcherTransport;
         return startWatcher({ history, viewer: `viewer ${n}`, jobId, over });
       }),
     ]);
@@ -88,6 +112,9 @@ test.each([1, 2, 3])(
     expect(history.summary.published).toBeGreaterThan(300);
     expect(history.summary.resumed).toBeGreaterThan(watchers.length);
     expect(proxy.accepted - proxy.refused).toBeGreaterThan(2 * watchers.length);
-    await until("nobody is left behind", () => monitor.stats().viewers.ws === 0);
+    await until("nobody is left behind", () => {
+      const { ws, sse, longPoll } = monitor.stats().viewers;
+      return ws + sse + longPoll === 0;
+    });
   },
 );
