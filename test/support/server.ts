@@ -15,6 +15,7 @@ import { workflowMonitorHttp } from "@org/workflow-monitor-http";
 import { attachWebSocket, type WebSocketAdapter } from "@org/workflow-monitor-ws";
 import Fastify, { type FastifyInstance } from "fastify";
 import { onTestFinished } from "vitest";
+import { type EventStream, openStream } from "./event-stream.js";
 import { type Answer, httpGet } from "./http.js";
 import { connect, type Viewer } from "./viewer.js";
 import { inTime } from "./wait.js";
@@ -37,6 +38,8 @@ export function recorder(): { logger: Logger; lines: LogLine[] } {
 
 export interface ServerOptions extends Partial<WorkflowMonitorOptions> {
   origins?: readonly string[];
+  /** Called before the plugin is registered: a host's own hooks. */
+  prepare?: (app: FastifyInstance) => void;
 }
 
 interface WatchQuery {
@@ -54,20 +57,29 @@ export interface TestServer {
   wsUrl(jobId: string, query?: Record<string, string>): string;
   /** Opens a viewer; resolves when it is connected. */
   watch(jobId: string, query?: WatchQuery): Promise<Viewer>;
+  /** Opens an event stream; resolves when the answer has begun, rejects when it is no stream. */
+  stream(jobId: string, query?: WatchQuery, headers?: OutgoingHttpHeaders): Promise<EventStream>;
   get(path: string, headers?: OutgoingHttpHeaders): Promise<Answer>;
   poll(jobId: string, headers?: OutgoingHttpHeaders): Promise<Answer>;
   /** The job's head, when everything that was emitted of it so far is stored and announced. */
   settled(jobId: string): Promise<Cursor>;
 }
 
+/** The path of a job's events, as JSON or as a stream. */
+export function eventsPath(jobId: string, query: Record<string, string> | WatchQuery = {}): string {
+  const search = new URLSearchParams({ ...query }).toString();
+  return `/jobs/${encodeURIComponent(jobId)}/events${search && `?${search}`}`;
+}
+
 /** Fastify, both adapters, an engine and a monitor on a port of their own; closed at the end of the test. */
 export async function startServer(options: ServerOptions = {}): Promise<TestServer> {
-  const { origins, ...monitorOptions } = options;
+  const { origins, prepare, ...monitorOptions } = options;
   const { logger, lines } = recorder();
   const engine = createEngine();
   const monitor = createWorkflowMonitor({ authorize: allowAll, logger, ...monitorOptions });
   monitor.attach(engine);
   const app = Fastify();
+  prepare?.(app);
   await app.register(workflowMonitorHttp, { monitor });
   const adapter = attachWebSocket(app.server, { monitor, ...(origins && { origins }) });
   onTestFinished(async () => {
@@ -90,6 +102,7 @@ export async function startServer(options: ServerOptions = {}): Promise<TestServ
     lines,
     wsUrl,
     get,
+    stream: (jobId, query, headers) => openStream(port, eventsPath(jobId, query), headers),
     async watch(jobId, query) {
       const viewer = connect(wsUrl(jobId, { ...query }));
       await inTime("the handshake", viewer.opened);

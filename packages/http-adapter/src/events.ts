@@ -13,6 +13,7 @@ import { RETRY_AFTER } from "./poll.js";
 import { JobRequest, wait, waitMs } from "./request.js";
 import { documented, failures, jobParams, snapshotFrame } from "./schemas.js";
 import { EventStream } from "./stream.js";
+import { vary } from "./vary.js";
 
 const querystring = Type.Object({
   after: Type.Optional(Type.String({ description: "the cursor of the last frame seen" })),
@@ -25,6 +26,7 @@ type EventsRequest = FastifyRequest<{
 }>;
 
 const VARY = "Authorization, Cookie, Accept";
+const EVENT_STREAM = /\btext\/event-stream\b/i;
 
 /**
  * `GET /jobs/:id/events`: what happened since a cursor. As JSON one snapshot frame, at once or, with
@@ -42,7 +44,7 @@ export function eventsRoute(app: FastifyInstance, { egress }: WorkflowMonitor, p
       }),
     },
     async (request, reply) =>
-      request.headers.accept?.includes("text/event-stream")
+      EVENT_STREAM.test(request.headers.accept ?? "")
         ? stream(request, reply)
         : json(request, reply),
   );
@@ -50,15 +52,20 @@ export function eventsRoute(app: FastifyInstance, { egress }: WorkflowMonitor, p
   async function json(request: EventsRequest, reply: FastifyReply): Promise<FastifyReply> {
     const { params, query, headers } = request;
     const tag = headers["if-none-match"];
-    const after = parseCursor(query.after) ?? parseCursor(tagged(tag)) ?? null;
     const time = waitMs(query.wait);
+    let after = parseCursor(query.after) ?? parseCursor(tagged(tag)) ?? null;
+    if (!after && tag !== undefined && time > 0) {
+      // Of several tags it is the head's that is waited with.
+      const head = await egress.read(new JobRequest(request, params.id, "poll"));
+      if (noneMatch(tag, head.etag)) after = head.cursor;
+    }
     const watch = new JobRequest(request, params.id, time > 0 ? "long-poll" : "poll");
     const polled = await poll(egress, watch, reply, { after, waitMs: time });
     if (!polled) return reply;
     const { seat, frame } = polled;
     const cursor = seat.cursor ?? seat.body.cursor;
     const etag = egress.etag(cursor);
-    reply.headers({ etag, "cache-control": "private, no-cache", vary: VARY });
+    vary(reply, VARY).headers({ etag, "cache-control": "private, no-cache" });
     if (!seat.body.done) reply.header("retry-after", RETRY_AFTER);
     if (noneMatch(tag, etag)) return reply.code(304).send();
     if (!frame) return reply.code(tag === undefined ? 204 : 304).send();
@@ -80,10 +87,10 @@ export function eventsRoute(app: FastifyInstance, { egress }: WorkflowMonitor, p
     // Who has everything of a job that is over is told to stay away: an EventSource stops on 204.
     const all = after && seat.cursor && printCursor(after) === printCursor(seat.cursor);
     if (events.done && all) {
-      return reply.code(204).headers({ "cache-control": "private, no-cache", vary: VARY }).send();
+      return vary(reply, VARY).code(204).header("cache-control", "private, no-cache").send();
     }
     if (!events.gone) {
-      reply.headers({ "cache-control": "private, no-cache, no-transform", vary: VARY });
+      vary(reply, VARY).header("cache-control", "private, no-cache, no-transform");
       reply.hijack();
       events.begin();
     }

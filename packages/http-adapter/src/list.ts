@@ -2,6 +2,7 @@ import { type JobQuery, type WorkflowMonitor, WorkflowMonitorError } from "@org/
 import type { FastifyInstance } from "fastify";
 import type { Static } from "typebox";
 import { documented, failures, jobPage, listQuery } from "./schemas.js";
+import { vary } from "./vary.js";
 
 /** `GET /jobs`: summaries, newest first. */
 export function listRoute(app: FastifyInstance, { egress }: WorkflowMonitor, path: string): void {
@@ -20,7 +21,7 @@ export function listRoute(app: FastifyInstance, { egress }: WorkflowMonitor, pat
         { ...asked, jobId: null, action: "list", transport: "poll" },
         toQuery(query),
       );
-      reply.header("cache-control", "private, no-cache").header("vary", "Authorization, Cookie");
+      vary(reply, "Authorization, Cookie").header("cache-control", "private, no-cache");
       return page;
     },
   );

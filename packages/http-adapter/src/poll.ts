@@ -5,6 +5,7 @@ import { poll } from "./answer.js";
 import { noneMatch, tagged } from "./conditional.js";
 import { JobRequest, wait, waitMs } from "./request.js";
 import { documented, failures, jobParams, jobSnapshot } from "./schemas.js";
+import { vary } from "./vary.js";
 
 /** Seconds after which a poller may ask again. */
 export const RETRY_AFTER = "2";
@@ -44,7 +45,7 @@ export function pollRoute(app: FastifyInstance, { egress }: WorkflowMonitor, pat
       function answer(reply: FastifyReply, { etag, bytes, done }: JobBody, unchanged: boolean) {
         reply.header("etag", etag);
         reply.header("cache-control", "private, no-cache");
-        reply.header("vary", "Authorization, Cookie");
+        vary(reply, "Authorization, Cookie");
         if (!done) reply.header("retry-after", RETRY_AFTER);
         if (unchanged) return reply.code(304).send();
         // Bytes, not an object: encoded once a revision, and the same as in the frames.
