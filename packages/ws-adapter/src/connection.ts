@@ -116,7 +116,7 @@ export class Connection extends WebSocket implements Beating, Carrier, OutboxOwn
       this.#outbox.add(seat);
       if (this.#owesHeartbeat) this.#sendHeartbeat();
     } catch (thrown) {
-      this.refuseJob(thrown as WorkflowMonitorError);
+      this.refuseJob(about(request.jobId, thrown as WorkflowMonitorError));
       this.#requests?.rest();
     }
   }
@@ -243,6 +243,16 @@ export class Connection extends WebSocket implements Beating, Carrier, OutboxOwn
     this.#requests?.close();
     for (const seat of this.#outbox.seats) seat.leave(reason);
   }
+}
+
+/** An error that ends one subscription says which. */
+function about(jobId: string | null, error: WorkflowMonitorError): WorkflowMonitorError {
+  if (jobId === null || error.jobId !== undefined) return error;
+  const { code, message, retryAfterMs } = error;
+  return new WorkflowMonitorError(code, message, {
+    jobId,
+    ...(retryAfterMs !== undefined && { retryAfterMs }),
+  });
 }
 
 /**
