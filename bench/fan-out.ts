@@ -4,7 +4,9 @@ import type { UpdateFrame } from "./payload.js";
 import type { Settings } from "./settings.js";
 import type { Series } from "./stats.js";
 
-const SUBJECTS: readonly FanOutSubject[] = ["ours", "ours-delta", "ws", "socket.io", "floor"];
+/** Subjects that are measured side by side. */
+export const WEB_SOCKETS = ["ours", "ours-delta", "ws", "socket.io", "uws", "floor"] as const;
+export const SSE = ["ours", "ours-sse", "better-sse"] as const;
 export const BURST = 20;
 /** Connected before memory is measured: what the first viewers cost is code, not viewers. */
 const FIRST_VIEWERS = 100;
@@ -18,22 +20,23 @@ export interface FanOutCosts {
   /** The size of an update. */
   bytes: number;
 }
-export type FanOutResults = Record<FanOutSubject, FanOutCosts>;
+export type FanOutResults<S extends FanOutSubject> = Record<S, FanOutCosts>;
 
-/** Measurements 1 to 3: one update a tick, bursts, memory of idle viewers. */
-export async function measureFanOut(
+/** One update a tick, bursts, memory of idle viewers. */
+export async function measureFanOut<S extends FanOutSubject>(
+  subjects: readonly S[],
   settings: Settings,
   frame: UpdateFrame,
   log: (line: string) => void,
-): Promise<FanOutResults> {
+): Promise<FanOutResults<S>> {
   const results = Object.fromEntries(
-    SUBJECTS.map((subject) => [subject, emptyCosts()]),
-  ) as FanOutResults;
+    subjects.map((subject) => [subject, emptyCosts()]),
+  ) as FanOutResults<S>;
   for (let life = 0; life < settings.lives; life++) {
     log(`fan-out, life ${life + 1} of ${settings.lives}: connecting`);
     const viewers = start<ViewerCalls>(settings.file("viewers"));
     const contestants: Contestant[] = [];
-    for (const subject of SUBJECTS) {
+    for (const subject of subjects) {
       const contestant = new Contestant(subject, settings, viewers, results[subject]);
       await contestant.begin(frame);
       contestants.push(contestant);
@@ -75,11 +78,11 @@ class Contestant {
 
   async begin(frame: UpdateFrame): Promise<void> {
     const subject = this.#subject;
-    const { port } = await this.#server.call("listen", { subject: `fan-out ${subject}`, frame });
-    await this.#viewers.call("connect", { subject, port, count: FIRST_VIEWERS });
+    const target = await this.#server.call("listen", { subject: `fan-out ${subject}`, frame });
+    await this.#viewers.call("connect", subject, target, FIRST_VIEWERS);
     const before = await this.#server.call("memory");
     const count = this.#settings.viewers - FIRST_VIEWERS;
-    await this.#profiled("connect", () => this.#viewers.call("connect", { subject, port, count }));
+    await this.#profiled("connect", () => this.#viewers.call("connect", subject, target, count));
     this.#costs.heap.push(((await this.#server.call("memory")) - before) / count);
     for (let n = 0; n < WARM_UP_UPDATES; n++) await this.#send(1);
     await this.#send(BURST);

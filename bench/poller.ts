@@ -30,7 +30,7 @@ const anyTag = ({ conditional }: PollTarget) => (conditional ? '"any"' : undefin
 
 /** One connection. Resolves when it has had all its answers. */
 function run(
-  { port, path }: PollTarget,
+  { to, path }: PollTarget,
   requests: number,
   tag: string | undefined,
 ): Promise<Tally & { etag: string | undefined }> {
@@ -39,7 +39,7 @@ function run(
   return new Promise((resolve, reject) => {
     let text = "";
     let done = 0;
-    const socket = connect({ host: "127.0.0.1", port, noDelay: true });
+    const socket = connect({ ...to, noDelay: true });
     socket.setEncoding("latin1");
     socket.on("error", reject);
     socket.on("data", (chunk) => {

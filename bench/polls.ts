@@ -1,6 +1,6 @@
 import { type Child, start } from "./child.js";
-import type { PollerCalls, PollSubject, PollTarget, ServerCalls } from "./messages.js";
-import { JOB_ID, type UpdateFrame } from "./payload.js";
+import type { PollerCalls, PollSubject, PollTarget, ServerCalls, Target } from "./messages.js";
+import type { UpdateFrame } from "./payload.js";
 import type { Settings } from "./settings.js";
 import type { Series } from "./stats.js";
 
@@ -27,24 +27,21 @@ export async function measurePolls(
   for (let life = 0; life < settings.lives; life++) {
     log(`polls, life ${life + 1} of ${settings.lives}`);
     const poller = start<PollerCalls>(settings.file("poller"));
-    const servers = SUBJECTS.map((subject) => ({
-      subject,
-      server: start<ServerCalls>(settings.file("server")),
-      port: 0,
-    }));
-    for (const one of servers) {
-      const setup = { subject: `poll ${one.subject}`, frame } as const;
-      one.port = (await one.server.call("listen", setup)).port;
+    const servers: { subject: PollSubject; server: Child<ServerCalls>; at: Target }[] = [];
+    for (const subject of SUBJECTS) {
+      const server = start<ServerCalls>(settings.file("server"));
+      const at = await server.call("listen", { subject: `poll ${subject}`, frame });
+      servers.push({ subject, server, at });
     }
     for (let round = -1; round < settings.rounds; round++) {
       const order = round % 2 === 0 ? servers : servers.toReversed();
       for (const kind of ["ok", "unchanged"] as const) {
-        for (const { subject, server, port } of order) {
+        for (const { subject, server, at } of order) {
           // The first round is to warm up.
           const costs = round < 0 ? undefined : results[subject][kind];
           const target = {
-            port,
-            path: `/jobs/${JOB_ID}`,
+            to: at.to,
+            path: at.path,
             connections: CONNECTIONS,
             requests: settings.requests,
             conditional: kind === "unchanged",

@@ -1,112 +1,34 @@
 import { availableParallelism } from "node:os";
-import { BURST, type FanOutCosts, type FanOutResults } from "./fan-out.js";
-import type { FanOutSubject } from "./messages.js";
-import type { PollKind, PollResults } from "./polls.js";
+import { BURST, type FanOutResults, type SSE, WEB_SOCKETS } from "./fan-out.js";
+import { table } from "./markdown.js";
+import type { PollResults } from "./polls.js";
 import type { Settings } from "./settings.js";
-import { ratio, type Series, spread } from "./stats.js";
+import { fanOutSection, pollSection, type Section, sseSection } from "./tables.js";
 
+/** What was measured: not everything, with `--only`. */
 export interface Results {
   settings: Settings;
-  fanOut: FanOutResults;
-  polls: PollResults;
+  fanOut?: FanOutResults<(typeof WEB_SOCKETS)[number]>;
+  sse?: FanOutResults<(typeof SSE)[number]>;
+  polls?: PollResults;
 }
 
-/** The two tables: what the subjects cost, and how ours compares with its peers. */
-export function table({ fanOut, polls }: Results): string {
+/** What the subjects cost, and how ours compares with its peers. */
+export function tables({ fanOut, sse, polls }: Results): string {
+  const sections: Section[] = [];
+  if (fanOut) sections.push(fanOutSection(fanOut));
+  if (sse) sections.push(sseSection(sse));
+  if (polls) sections.push(pollSection(polls));
   return [
     "Medians; CPU is the server's, user + system:",
-    "",
-    "| | ours, full | ours, delta | ws | Socket.IO | floor |",
-    "| --- | --- | --- | --- | --- | --- |",
-    costs("size of an update, bytes", fanOut, ({ bytes }) => String(bytes)),
-    costs("one update a tick: CPU µs per delivery", fanOut, ({ tick }) => cpu(tick)),
-    costs(`${BURST} updates in one tick: CPU µs per delivered update`, fanOut, ({ burst }) =>
-      cpu(burst),
-    ),
-    costs("an idle viewer: heap and buffers, KiB", fanOut, ({ heap }) =>
-      (spread(heap).median / 1024).toFixed(1),
-    ),
-    "",
-    "| `GET /jobs/:id`, keep-alive | ours | bare Fastify route |",
-    "| --- | --- | --- |",
-    pollCosts("200: requests/s", polls, "ok", "rate", 0),
-    pollCosts("200: CPU µs per request", polls, "ok", "cpu", 1),
-    pollCosts("304: requests/s", polls, "unchanged", "rate", 0),
-    pollCosts("304: CPU µs per request", polls, "unchanged", "cpu", 1),
-    "",
+    ...sections.map(({ table }) => table),
     "Ours against each peer, median of the rounds' ratios:",
-    "",
-    "| | ratio | min–max | target | |",
-    "| --- | --- | --- | --- | --- |",
-    ...fanOutRatios(fanOut),
-    ...pollRatios(polls),
-  ].join("\n");
+    table(
+      ["", "ratio", "min–max", "target", ""],
+      sections.flatMap(({ comparisons }) => comparisons),
+    ),
+  ].join("\n\n");
 }
-
-const ORDER: readonly FanOutSubject[] = ["ours", "ours-delta", "ws", "socket.io", "floor"];
-
-const costs = (
-  what: string,
-  results: FanOutResults,
-  show: (costs: FanOutCosts) => string,
-): string => row([what, ...ORDER.map((subject) => show(results[subject]))]);
-
-function cpu({ all, user, system }: FanOutCosts["tick"]): string {
-  const [sum, ofUser, ofSystem] = [all, user, system].map((series) =>
-    spread(series).median.toFixed(2),
-  );
-  return `${sum} (${ofUser} + ${ofSystem})`;
-}
-
-function pollCosts(
-  what: string,
-  { ours, bare }: PollResults,
-  kind: PollKind,
-  of: "cpu" | "rate",
-  digits: number,
-): string {
-  const shown = [ours, bare].map((one) => spread(one[kind][of]).median.toFixed(digits));
-  return row([what, ...shown]);
-}
-
-function fanOutRatios({ ours, "ours-delta": delta, ws, "socket.io": io, floor }: FanOutResults) {
-  return [
-    compared("one update a tick: CPU, full ÷ ws", ours.tick.all, ws.tick.all, { most: 1 }),
-    compared("… full ÷ Socket.IO", ours.tick.all, io.tick.all, { most: 0.8 }),
-    compared("… delta ÷ ws", delta.tick.all, ws.tick.all, { most: 1 }),
-    compared("… delta ÷ Socket.IO", delta.tick.all, io.tick.all, { most: 0.8 }),
-    compared("… full ÷ floor", ours.tick.all, floor.tick.all),
-    compared("burst: CPU, full ÷ ws", ours.burst.all, ws.burst.all, { most: 0.15 }),
-    compared("… full ÷ Socket.IO", ours.burst.all, io.burst.all, { most: 0.15 }),
-    compared("… delta ÷ ws", delta.burst.all, ws.burst.all, { most: 0.15 }),
-    compared("… delta ÷ Socket.IO", delta.burst.all, io.burst.all, { most: 0.15 }),
-    compared("idle viewer: memory, ours ÷ ws", ours.heap, ws.heap, { most: 1.3 }),
-    compared("… ours ÷ Socket.IO", ours.heap, io.heap),
-  ];
-}
-
-function pollRatios({ ours, bare }: PollResults): string[] {
-  return [
-    compared("200: requests/s, ours ÷ bare", ours.ok.rate, bare.ok.rate, { least: 0.8 }),
-    compared("… CPU, bare ÷ ours", bare.ok.cpu, ours.ok.cpu, { least: 0.8 }),
-    compared("304: requests/s, ours ÷ bare", ours.unchanged.rate, bare.unchanged.rate),
-    compared("… CPU, bare ÷ ours", bare.unchanged.cpu, ours.unchanged.cpu),
-  ];
-}
-
-type Target = { most: number } | { least: number };
-
-function compared(what: string, one: Series, other: Series, target?: Target): string {
-  const { median, min, max } = ratio(one, other);
-  const cells = [what, median.toFixed(2), `${min.toFixed(2)}–${max.toFixed(2)}`];
-  if (!target) return row([...cells, "", ""]);
-  const met = "most" in target ? median <= target.most : median >= target.least;
-  const wanted = "most" in target ? `≤ ${target.most}` : `≥ ${target.least}`;
-  return row([...cells, wanted, met ? "met" : "**missed**"]);
-}
-
-const row = (cells: readonly string[]): string => `| ${cells.join(" | ")} |`;
-
 /** docs/benchmarks.md. */
 export function page(results: Results): string {
   const { viewers, lives, rounds, updates, bursts, requests } = results.settings;
@@ -122,11 +44,11 @@ npm run bench -- --write      # writes this page
 npm run bench -- --profile    # CPU profiles of each phase in bench/results/tmp
 \`\`\`
 
-It opens ${(viewers * ORDER.length).toLocaleString("en")} connections from one process: \`ulimit -n\` (hard) must be above that.
+It opens ${(viewers * WEB_SOCKETS.length).toLocaleString("en")} connections from one process: \`ulimit -n\` (hard) must be above that.
 
 ## Results
 
-${table(results)}
+${tables(results)}
 
 ## How it is measured
 

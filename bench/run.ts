@@ -2,15 +2,16 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { build } from "tsup";
 import { base } from "../tsup.base.js";
-import { measureFanOut } from "./fan-out.js";
+import { measureFanOut, SSE, WEB_SOCKETS } from "./fan-out.js";
 import { sampleFrame } from "./payload.js";
 import { measurePolls } from "./polls.js";
-import { page, table } from "./report.js";
-import { here, readSettings } from "./settings.js";
+import { page, type Results, tables } from "./report.js";
+import { CHILDREN, here, type Measurement, readSettings } from "./settings.js";
 
 /**
- * `npm run bench [-- --quick] [-- --write] [-- --profile]`: prints what a delivered update, an idle
- * viewer and a poll cost, beside their peers. `--write` writes docs/benchmarks.md.
+ * `npm run bench [-- --quick] [-- --only fan-out] [-- --write] [-- --profile]`: prints what a delivered
+ * update, an idle viewer and a poll cost, beside their peers. `--only` may be given several times;
+ * `--write` writes docs/benchmarks.md.
  */
 
 const settings = readSettings(process.argv.slice(2));
@@ -20,7 +21,7 @@ const log = (line: string) => console.error(`… ${line}`);
 await build({
   ...base,
   config: false,
-  entry: ["server", "viewers", "poller"].map((name) => join(here, `${name}.ts`)),
+  entry: CHILDREN.map((name) => join(here, `${name}.ts`)),
   outDir: join(here, "dist"),
   format: ["esm"],
   tsconfig: join(here, "..", "tsconfig.json"),
@@ -30,16 +31,26 @@ await build({
   silent: true,
 });
 
-const from = performance.now();
 const frame = await sampleFrame();
-const results = {
-  settings,
-  fanOut: await measureFanOut(settings, frame, log),
-  polls: await measurePolls(settings, frame, log),
+const results: Results = { settings };
+const measure: Record<Measurement, () => Promise<void>> = {
+  "fan-out": async () => {
+    results.fanOut = await measureFanOut(WEB_SOCKETS, settings, frame, log);
+  },
+  sse: async () => {
+    results.sse = await measureFanOut(SSE, settings, frame, log);
+  },
+  polls: async () => {
+    results.polls = await measurePolls(settings, frame, log);
+  },
 };
-log(`took ${Math.round((performance.now() - from) / 1_000)} s`);
+for (const name of settings.only) {
+  const from = performance.now();
+  await measure[name]();
+  log(`${name} took ${Math.round((performance.now() - from) / 1_000)} s`);
+}
 
-console.log(`\n${table(results)}\n`);
+console.log(`\n${tables(results)}\n`);
 if (settings.write) {
   writeFileSync(join(here, "..", "docs", "benchmarks.md"), page(results));
   log("wrote docs/benchmarks.md");

@@ -2,20 +2,25 @@ import { writeFileSync } from "node:fs";
 import { Session } from "node:inspector/promises";
 import { answer } from "./child.js";
 import type { ServerCalls, SubjectName } from "./messages.js";
+import { betterSse } from "./subjects/better-sse.js";
 import { floor } from "./subjects/floor.js";
-import { ours } from "./subjects/ours.js";
+import { ours, oursDelta, oursSse } from "./subjects/ours.js";
 import { plainWs } from "./subjects/plain-ws.js";
 import * as polls from "./subjects/polls.js";
 import { socketIo } from "./subjects/socket-io.js";
-import { type CreateSubject, listen, type Subject } from "./subjects/subject.js";
+import type { CreateSubject, Subject } from "./subjects/subject.js";
+import { microWebSockets } from "./subjects/u-web-sockets.js";
 
 /** A process with one subject in it: its CPU time is the subject's alone. */
 
 const subjects: Record<SubjectName, CreateSubject> = {
   "fan-out ours": ours,
-  "fan-out ours-delta": ours,
+  "fan-out ours-delta": oursDelta,
+  "fan-out ours-sse": oursSse,
   "fan-out ws": plainWs,
   "fan-out socket.io": socketIo,
+  "fan-out uws": microWebSockets,
+  "fan-out better-sse": betterSse,
   "fan-out floor": floor,
   "poll ours": polls.ours,
   "poll bare": polls.bare,
@@ -27,7 +32,7 @@ let session: Session | undefined;
 answer<ServerCalls>({
   async listen({ subject: name, frame }) {
     subject = await subjects[name](frame);
-    return { port: await listen(subject.server) };
+    return subject.listen();
   },
   async update(from, count) {
     for (let n = from; n < from + count; n++) subject?.update(n);

@@ -4,6 +4,9 @@ import { fileURLToPath } from "node:url";
 
 export const here = fileURLToPath(new URL(".", import.meta.url));
 
+export const MEASUREMENTS = ["fan-out", "sse", "polls"] as const;
+export type Measurement = (typeof MEASUREMENTS)[number];
+
 /** How much is measured. */
 export interface Settings {
   viewers: number;
@@ -16,26 +19,47 @@ export interface Settings {
   bursts: number;
   requests: number;
   /** The built file of a child process. */
-  file(name: "server" | "viewers" | "poller"): string;
+  file(name: ChildName): string;
   /** Where a CPU profile goes; undefined: nowhere. */
   profile(name: string): string | undefined;
 }
 
+export const CHILDREN = ["server", "viewers", "poller"] as const;
+export type ChildName = (typeof CHILDREN)[number];
+
 const FULL = { viewers: 2_000, lives: 2, rounds: 8, updates: 15, bursts: 1, requests: 3_000 };
 const QUICK = { viewers: 200, lives: 1, rounds: 2, updates: 10, bursts: 2, requests: 800 };
 
+/** What the command line asks for. */
+export interface Asked extends Settings {
+  only: readonly Measurement[];
+  write: boolean;
+}
+
 /** Throws for an argument that it does not know. */
-export function readSettings(args: readonly string[]): Settings & { write: boolean } {
-  const known = ["--quick", "--write", "--profile"];
-  const unknown = args.find((arg) => !known.includes(arg));
-  if (unknown) throw new Error(`${unknown} is none of ${known.join(", ")}.`);
+export function readSettings(args: readonly string[]): Asked {
+  const flags = ["--quick", "--write", "--profile", "--only"];
+  const only: Measurement[] = [];
+  args.forEach((arg, at) => {
+    const name = MEASUREMENTS.find((name) => args[at - 1] === "--only" && name === arg);
+    if (name) only.push(name);
+    else if (!flags.includes(arg)) {
+      throw new Error(`${arg}: know ${flags.join(", ")} (${MEASUREMENTS.join(", ")}).`);
+    }
+  });
+  if (only.length !== args.filter((arg) => arg === "--only").length) {
+    throw new Error(`--only needs one of ${MEASUREMENTS.join(", ")}.`);
+  }
+  const write = args.includes("--write");
+  if (write && only.length > 0) throw new Error("--write needs every measurement.");
   const profiles = join(here, "results", "tmp");
   const profiling = args.includes("--profile");
   if (profiling) mkdirSync(profiles, { recursive: true });
   return {
     ...(args.includes("--quick") ? QUICK : FULL),
     ...(profiling && { lives: 1, rounds: 2 }),
-    write: args.includes("--write"),
+    only: only.length > 0 ? only : MEASUREMENTS,
+    write,
     file: (name) => join(here, "dist", `${name}.js`),
     profile: (name) => (profiling ? join(profiles, `${name}.cpuprofile`) : undefined),
   };

@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { createServer } from "node:http";
 import type { Duplex } from "node:stream";
 import type { UpdateFrame } from "../payload.js";
-import type { Subject } from "./subject.js";
+import { listen, type Subject } from "./subject.js";
 
 const GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
@@ -24,7 +24,7 @@ export function floor(frame: UpdateFrame): Subject {
     sockets.push(socket);
   });
   return {
-    server,
+    listen: () => listen(server, "/", "bare"),
     update() {
       for (const socket of sockets) socket.write(bytes);
     },

@@ -1,7 +1,7 @@
 import { createServer } from "node:http";
 import { type WebSocket, WebSocketServer } from "ws";
 import { advance, type UpdateFrame } from "../payload.js";
-import type { Subject } from "./subject.js";
+import { listen, type Subject } from "./subject.js";
 
 /** A loop over `ws`: encoded once an update, sent to each client. Nothing else: no heartbeat, no backpressure. */
 export function plainWs(frame: UpdateFrame): Subject {
@@ -9,7 +9,7 @@ export function plainWs(frame: UpdateFrame): Subject {
   const wss = new WebSocketServer({ server, perMessageDeflate: false });
   wss.on("connection", (ws: WebSocket) => ws.on("error", () => {}));
   return {
-    server,
+    listen: () => listen(server, "/", "bare"),
     update(n) {
       const text = JSON.stringify(advance(frame, n));
       for (const client of wss.clients) client.send(text);

@@ -1,6 +1,6 @@
 import { createServer, type Server as HttpServer } from "node:http";
 import { advance, JOB_ID, type UpdateFrame } from "../payload.js";
-import type { Subject } from "./subject.js";
+import { listen, type Subject } from "./subject.js";
 
 /** The little of Socket.IO that is used here, so that the type check does not need it installed. */
 interface SocketIo {
@@ -25,7 +25,7 @@ export async function socketIo(frame: UpdateFrame): Promise<Subject> {
   });
   io.on("connection", (socket) => socket.join(JOB_ID));
   return {
-    server,
+    listen: () => listen(server, "/socket.io/?EIO=4&transport=websocket", "socket.io"),
     update(n) {
       io.to(JOB_ID).emit("update", advance(frame, n));
     },

@@ -1,19 +1,24 @@
 import type { Server } from "node:http";
 import type { AddressInfo } from "node:net";
+import type { Dialect, Target } from "../messages.js";
 import type { UpdateFrame } from "../payload.js";
 
 /** Something that serves updates to viewers. */
 export interface Subject {
-  server: Server;
+  listen(): Promise<Target>;
   /** Sends the n-th update to all of them. */
   update(n: number): void;
 }
 
 export type CreateSubject = (frame: UpdateFrame) => Subject | Promise<Subject>;
 
-export function listen(server: Server): Promise<number> {
+/** For subjects on an `http.Server`: on a free port of this machine. */
+export function listen(server: Server, path: string, dialect: Dialect): Promise<Target> {
   return new Promise((resolve, reject) => {
     server.once("error", reject);
-    server.listen(0, "127.0.0.1", 4096, () => resolve((server.address() as AddressInfo).port));
+    server.listen(0, "127.0.0.1", 4096, () => {
+      const { address, port } = server.address() as AddressInfo;
+      resolve({ to: { host: address, port }, path, dialect });
+    });
   });
 }
