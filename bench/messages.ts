@@ -13,7 +13,15 @@ export type FanOutSubject =
   | "better-sse"
   | "floor";
 export type PollSubject = "ours" | "bare";
-export type SubjectName = `fan-out ${FanOutSubject}` | `poll ${PollSubject}`;
+/** Peers send again the updates that were missed, or only their events. */
+export type CatchUpSubject = "ours" | "updates" | "events";
+export type SubjectName =
+  | `fan-out ${FanOutSubject}`
+  | `poll ${PollSubject}`
+  | `catch-up ${CatchUpSubject}`
+  | "patient"
+  | "large"
+  | "large and patient";
 
 /**
  * What a viewer has to understand. `bare`: each text message is an update. `frames`: the monitor's
@@ -40,14 +48,35 @@ export type ServerCalls = {
   /** The n-th to (n + count − 1)-th update, in one turn. */
   update(from: number, count: number): Promise<void>;
   cpu(): Promise<Cpu>;
-  /** Live bytes after a collection. */
-  memory(): Promise<number>;
+  /** Sends that many updates, one every so many milliseconds from `afterMs` on; resolves to when each was sent. */
+  pace(from: number, count: number, everyMs: number, afterMs: number): Promise<number[]>;
+  /** After a collection, in bytes: what is alive, and what the process has of the machine. */
+  memory(): Promise<{ live: number; rss: number }>;
+  stats(): Promise<SubjectStats>;
   profile(file: string | null): Promise<void>;
 };
 
+/** A monitor's viewers, and the bytes of the events that it took. */
+export interface SubjectStats {
+  viewers: number;
+  parked: number;
+  /** Viewers that are gone. */
+  left: number;
+  bytes: number;
+}
+
+/** How long a viewer reads: up to its first snapshot, or not even that. */
+export type Reads = "all" | "snapshot" | "nothing";
+
 export type ViewerCalls = {
-  /** Adds viewers to a crowd; resolves when all of them are connected and have what a newcomer gets. */
-  connect(crowd: string, target: Target, count: number): Promise<void>;
+  /** Adds viewers to a crowd; resolves when all of them are connected and have what they read of what a newcomer gets. */
+  connect(crowd: string, target: Target, count: number, reads?: Reads): Promise<void>;
+  /** From now on the arrivals of so many updates are noted. */
+  record(crowd: string, updates: number): Promise<void>;
+  /** What was noted: of each update, when viewers had it. */
+  arrivals(crowd: string): Promise<number[][]>;
+  /** Viewers that leave when they have had so many updates; resolves to the milliseconds until the last one had. */
+  catchUp(target: Target, count: number, updates: number, atOnce: number): Promise<number>;
   /** Resolves when every viewer of the crowd has had this many updates more than before. */
   expect(crowd: string, updates: number): Promise<Delivery>;
 };
@@ -58,6 +87,14 @@ export interface Delivery {
   /** The size of the last message. */
   bytes: number;
 }
+
+export type PublisherCalls = {
+  /** This many events with so many in flight; resolves to microseconds of CPU for each. */
+  publish(kind: "message" | "progress", count: number, inFlight: number): Promise<number>;
+  /** `JSON.stringify` of the job, so often. */
+  stringify(count: number): Promise<{ cost: number; bytes: number }>;
+  profile(file: string | null): Promise<void>;
+};
 
 export type PollerCalls = {
   poll(target: PollTarget): Promise<Polled>;

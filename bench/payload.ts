@@ -4,6 +4,7 @@ import {
   type Frame,
   type PublishedEvent,
   type WorkflowMonitor,
+  type WorkflowMonitorOptions,
 } from "@org/workflow-monitor";
 
 /** The job that everybody watches, on every subject: ten stages, half of them done. */
@@ -25,10 +26,11 @@ const CURRENT = "integration-tests";
 
 export type UpdateFrame = Extract<Frame, { type: "update" }>;
 
-function beginning(): PublishedEvent[] {
+/** The events that make the job, or another one like it. */
+export function beginning(jobId = JOB_ID): PublishedEvent[] {
   const plan: PublishedEvent = {
     type: "plan",
-    jobId: JOB_ID,
+    jobId,
     name: "Nightly import",
     labels: { team: "platform", branch: "main" },
     stages: STAGES.map((stage, at) => ({
@@ -41,7 +43,7 @@ function beginning(): PublishedEvent[] {
   const told = STAGES.slice(0, STAGES.indexOf(CURRENT) + 1).map(
     (stage): PublishedEvent => ({
       type: "stage",
-      jobId: JOB_ID,
+      jobId,
       stage,
       status: stage === CURRENT ? "running" : "completed",
       message: stage === CURRENT ? message(0) : "done without warnings",
@@ -61,8 +63,18 @@ export const updateEvent = (n: number): PublishedEvent => ({
   message: message(n),
 });
 
-export async function monitorWithJob(): Promise<WorkflowMonitor> {
-  const monitor = createWorkflowMonitor({ authorize: allowAll });
+/** Progress is whole percent and never falls; of what comes in one turn, the last is an update. */
+export const progressEvent = (jobId: string, percent: number): PublishedEvent => ({
+  type: "stage",
+  jobId,
+  stage: CURRENT,
+  progress: percent,
+});
+
+export async function monitorWithJob(
+  options: Partial<WorkflowMonitorOptions> = {},
+): Promise<WorkflowMonitor> {
+  const monitor = createWorkflowMonitor({ authorize: allowAll, ...options });
   for (const event of beginning()) await monitor.publish(event);
   return monitor;
 }

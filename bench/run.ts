@@ -2,11 +2,15 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { build } from "tsup";
 import { base } from "../tsup.base.js";
+import { measureCatchUp } from "./catch-up.js";
 import { measureFanOut, SSE, WEB_SOCKETS } from "./fan-out.js";
 import { sampleFrame } from "./payload.js";
 import { measurePolls } from "./polls.js";
-import { page, type Results, tables } from "./report.js";
+import { measurePublish } from "./publish.js";
+import { page, type Results, tables } from "./report/page.js";
 import { CHILDREN, here, type Measurement, readSettings } from "./settings.js";
+import { measureStalledLatency } from "./stalled-latency.js";
+import { measureStalledMemory } from "./stalled-memory.js";
 
 /**
  * `npm run bench [-- --quick] [-- --only fan-out] [-- --write] [-- --profile]`: prints what a delivered
@@ -42,6 +46,18 @@ const measure: Record<Measurement, () => Promise<void>> = {
   },
   polls: async () => {
     results.polls = await measurePolls(settings, frame, log);
+  },
+  publish: async () => {
+    results.publish = await measurePublish(settings, log);
+  },
+  "catch-up": async () => {
+    results.catchUp = await measureCatchUp(settings, frame, log);
+  },
+  latency: async () => {
+    results.latency = await measureStalledLatency(settings, frame, log);
+  },
+  memory: async () => {
+    results.memory = await measureStalledMemory(settings, frame, log);
   },
 };
 for (const name of settings.only) {

@@ -1,13 +1,15 @@
-import { writeFileSync } from "node:fs";
-import { Session } from "node:inspector/promises";
 import { answer } from "./child.js";
+import { now } from "./clock.js";
 import type { ServerCalls, SubjectName } from "./messages.js";
+import { profile } from "./profiler.js";
 import { betterSse } from "./subjects/better-sse.js";
+import * as catchUp from "./subjects/catch-up.js";
 import { floor } from "./subjects/floor.js";
 import { ours, oursDelta, oursSse } from "./subjects/ours.js";
 import { plainWs } from "./subjects/plain-ws.js";
 import * as polls from "./subjects/polls.js";
 import { socketIo } from "./subjects/socket-io.js";
+import { large, largeAndPatient, patient } from "./subjects/stalled.js";
 import type { CreateSubject, Subject } from "./subjects/subject.js";
 import { microWebSockets } from "./subjects/u-web-sockets.js";
 
@@ -24,10 +26,15 @@ const subjects: Record<SubjectName, CreateSubject> = {
   "fan-out floor": floor,
   "poll ours": polls.ours,
   "poll bare": polls.bare,
+  "catch-up ours": catchUp.ours,
+  "catch-up updates": catchUp.resentUpdates,
+  "catch-up events": catchUp.resentEvents,
+  patient,
+  large,
+  "large and patient": largeAndPatient,
 };
 
 let subject: Subject | undefined;
-let session: Session | undefined;
 
 answer<ServerCalls>({
   async listen({ subject: name, frame }) {
@@ -35,7 +42,20 @@ answer<ServerCalls>({
     return subject.listen();
   },
   async update(from, count) {
-    for (let n = from; n < from + count; n++) subject?.update(n);
+    const sent: unknown[] = [];
+    for (let n = from; n < from + count; n++) sent.push(subject?.update(n));
+    await Promise.all(sent);
+  },
+  async pace(from, count, everyMs, afterMs) {
+    const begun = now();
+    const sent: number[] = [];
+    while (sent.length < count) {
+      const wait = begun + afterMs + sent.length * everyMs - now();
+      await new Promise((resolve) => setTimeout(resolve, wait));
+      sent.push(now());
+      subject?.update(from + sent.length - 1);
+    }
+    return sent;
   },
   async cpu() {
     return process.cpuUsage();
@@ -45,20 +65,12 @@ answer<ServerCalls>({
       globalThis.gc?.();
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
-    const { heapUsed, external } = process.memoryUsage(); // `external` has the array buffers
-    return heapUsed + external;
+    const { heapUsed, external, rss } = process.memoryUsage(); // `external` has the array buffers
+    return { live: heapUsed + external, rss };
   },
-  async profile(file) {
-    if (!session) {
-      session = new Session();
-      session.connect();
-      await session.post("Profiler.enable");
-      await session.post("Profiler.setSamplingInterval", { interval: 200 });
-    }
-    if (file === null) await session.post("Profiler.start");
-    else {
-      const { profile } = await session.post("Profiler.stop");
-      writeFileSync(file, JSON.stringify(profile));
-    }
+  async stats() {
+    if (!subject?.stats) throw new Error("This subject counts nothing.");
+    return subject.stats();
   },
+  profile,
 });

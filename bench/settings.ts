@@ -4,7 +4,15 @@ import { fileURLToPath } from "node:url";
 
 export const here = fileURLToPath(new URL(".", import.meta.url));
 
-export const MEASUREMENTS = ["fan-out", "sse", "polls"] as const;
+export const MEASUREMENTS = [
+  "fan-out",
+  "sse",
+  "polls",
+  "publish",
+  "catch-up",
+  "latency",
+  "memory",
+] as const;
 export type Measurement = (typeof MEASUREMENTS)[number];
 
 /** How much is measured. */
@@ -18,17 +26,45 @@ export interface Settings {
   updates: number;
   bursts: number;
   requests: number;
+  publish: { rounds: number; events: number };
+  catchUp: { viewers: number; rounds: number };
+  /** Viewers that do not read are on top of the healthy ones. */
+  latency: { healthy: number; stalled: number; rounds: number; updates: number; everyMs: number };
+  /** With all defaults, so long that those who stall may be closed for it. */
+  memory: { stalled: number; megabytes: number; samples: number; leastSeconds: number };
   /** The built file of a child process. */
   file(name: ChildName): string;
   /** Where a CPU profile goes; undefined: nowhere. */
   profile(name: string): string | undefined;
 }
 
-export const CHILDREN = ["server", "viewers", "poller"] as const;
+export const CHILDREN = ["server", "viewers", "poller", "publisher"] as const;
 export type ChildName = (typeof CHILDREN)[number];
 
-const FULL = { viewers: 2_000, lives: 2, rounds: 8, updates: 15, bursts: 1, requests: 3_000 };
-const QUICK = { viewers: 200, lives: 1, rounds: 2, updates: 10, bursts: 2, requests: 800 };
+const FULL = {
+  viewers: 2_000,
+  lives: 2,
+  rounds: 8,
+  updates: 15,
+  bursts: 1,
+  requests: 3_000,
+  publish: { rounds: 15, events: 6_400 },
+  catchUp: { viewers: 40, rounds: 7 },
+  latency: { healthy: 450, stalled: 50, rounds: 5, updates: 60, everyMs: 60 },
+  memory: { stalled: 500, megabytes: 50, samples: 20, leastSeconds: 45 },
+};
+const QUICK = {
+  viewers: 200,
+  lives: 1,
+  rounds: 2,
+  updates: 10,
+  bursts: 2,
+  requests: 800,
+  publish: { rounds: 3, events: 1_280 },
+  catchUp: { viewers: 20, rounds: 2 },
+  latency: { healthy: 90, stalled: 10, rounds: 2, updates: 10, everyMs: 20 },
+  memory: { stalled: 20, megabytes: 4, samples: 4, leastSeconds: 0 },
+};
 
 /** What the command line asks for. */
 export interface Asked extends Settings {

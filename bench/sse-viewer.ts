@@ -95,7 +95,7 @@ export class SseViewer extends Viewer {
   #takeEvent(text: string): void {
     const field = (name: string) => new RegExp(`^${name}: ?(.*)$`, "m").exec(text)?.[1];
     const event = field("event");
-    if (event === "snapshot") this.takeSnapshot(field("data") ?? "");
+    if (event === "snapshot") this.takeSnapshot(Buffer.from(field("data") ?? ""));
     else if (event !== undefined && event !== "heartbeat") this.fail(`it got ${text}`);
   }
 }

@@ -23,3 +23,14 @@ export type Series = number[];
 
 export const ratio = (one: Series, other: Series): Spread =>
   spread(one.map((value, round) => value / (other[round] as number)));
+
+/** How much y grows with x: least squares. */
+export function slope(points: readonly (readonly [x: number, y: number])[]): number {
+  const mean = (of: 0 | 1) => points.reduce((sum, point) => sum + point[of], 0) / points.length;
+  const [meanX, meanY] = [mean(0), mean(1)];
+  const sums = points.reduce(
+    ([over, under], [x, y]) => [over + (x - meanX) * (y - meanY), under + (x - meanX) ** 2],
+    [0, 0],
+  );
+  return sums[0]! / sums[1]!;
+}

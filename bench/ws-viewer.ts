@@ -103,7 +103,7 @@ export class WebSocketViewer extends Viewer {
     if (!this.#kept) return;
     const text = Buffer.concat(this.#kept);
     this.#kept = undefined;
-    this.takeSnapshot(text.toString());
+    this.takeSnapshot(text);
   }
 
   #answer(opcode: number, payload: Buffer): void {

@@ -1,13 +1,14 @@
 import type { Server } from "node:http";
 import type { AddressInfo } from "node:net";
-import type { Dialect, Target } from "../messages.js";
+import type { Dialect, SubjectStats, Target } from "../messages.js";
 import type { UpdateFrame } from "../payload.js";
 
 /** Something that serves updates to viewers. */
 export interface Subject {
   listen(): Promise<Target>;
-  /** Sends the n-th update to all of them. */
-  update(n: number): void;
+  /** Sends the n-th update to all of them; what it returns is awaited. */
+  update(n: number): unknown;
+  stats?(): SubjectStats;
 }
 
 export type CreateSubject = (frame: UpdateFrame) => Subject | Promise<Subject>;

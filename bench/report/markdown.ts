@@ -1,8 +1,8 @@
-import { ratio, type Series, type Spread, spread } from "./stats.js";
+import { ratio, type Series, type Spread, spread } from "../stats.js";
 
 /** Tables of figures as Markdown. */
 
-export const row = (cells: readonly string[]): string => `| ${cells.join(" | ")} |`;
+const row = (cells: readonly string[]): string => `| ${cells.join(" | ")} |`;
 
 export function table(header: readonly string[], rows: readonly (readonly string[])[]): string {
   return [row(header), row(header.map(() => "---")), ...rows.map(row)].join("\n");
@@ -12,7 +12,13 @@ export function table(header: readonly string[], rows: readonly (readonly string
 export type Goal = ({ most: number } | { least: number }) & { later?: number };
 
 /** A row of the table of comparisons: what, figure, least–most, goal, met? */
-export type Comparison = readonly [string, string, string, string, string];
+type Comparison = readonly [string, string, string, string, string];
+
+/** What one measurement adds to the report: its table, and its rows among the comparisons. */
+export interface Section {
+  table: string;
+  comparisons: Comparison[];
+}
 
 /** Two subjects, within each round; the median of the rounds. */
 export function compared(what: string, one: Series, other: Series, goal?: Goal): Comparison {

@@ -4,17 +4,10 @@ import {
   type FanOutResults,
   type SSE,
   type WEB_SOCKETS,
-} from "./fan-out.js";
-import { type Comparison, compared, table } from "./markdown.js";
-import type { FanOutSubject } from "./messages.js";
-import type { PollKind, PollResults } from "./polls.js";
-import { spread } from "./stats.js";
-
-/** What one measurement adds to the report: its table, and its rows among the comparisons. */
-export interface Section {
-  table: string;
-  comparisons: Comparison[];
-}
+} from "../fan-out.js";
+import type { FanOutSubject } from "../messages.js";
+import { spread } from "../stats.js";
+import { compared, type Section, table } from "./markdown.js";
 
 const NAMES: Record<FanOutSubject, string> = {
   ours: "ours, full",
@@ -101,32 +94,6 @@ export function sseSection(results: FanOutResults<(typeof SSE)[number]>): Sectio
       compared("… ours ÷ better-sse", sse.tick.all, better.tick.all, { most: 0.7 }),
       compared("… burst, ours ÷ better-sse", sse.burst.all, better.burst.all),
       compared("… idle viewer: memory, ours ÷ better-sse", sse.heap, better.heap),
-    ],
-  };
-}
-
-export function pollSection({ ours, bare }: PollResults): Section {
-  const costs = (what: string, kind: PollKind, of: "cpu" | "rate", digits: number) => [
-    what,
-    ...[ours, bare].map((one) => spread(one[kind][of]).median.toFixed(digits)),
-  ];
-  return {
-    table: table(
-      ["`GET /jobs/:id`, keep-alive", "ours", "bare Fastify route"],
-      [
-        costs("200: requests/s", "ok", "rate", 0),
-        costs("200: CPU µs per request", "ok", "cpu", 1),
-        costs("304: requests/s", "unchanged", "rate", 0),
-        costs("304: CPU µs per request", "unchanged", "cpu", 1),
-      ],
-    ),
-    comparisons: [
-      compared("200: requests/s, ours ÷ bare", ours.ok.rate, bare.ok.rate, { least: 0.9 }),
-      compared("… CPU, bare ÷ ours", bare.ok.cpu, ours.ok.cpu),
-      compared("304: requests/s, ours ÷ bare", ours.unchanged.rate, bare.unchanged.rate, {
-        least: 0.8,
-      }),
-      compared("… CPU, bare ÷ ours", bare.unchanged.cpu, ours.unchanged.cpu),
     ],
   };
 }

@@ -1,9 +1,15 @@
 import { availableParallelism } from "node:os";
-import { BURST, type FanOutResults, type SSE, WEB_SOCKETS } from "./fan-out.js";
-import { table } from "./markdown.js";
-import type { PollResults } from "./polls.js";
-import type { Settings } from "./settings.js";
-import { fanOutSection, pollSection, type Section, sseSection } from "./tables.js";
+import type { CatchUpResults } from "../catch-up.js";
+import { BURST, type FanOutResults, type SSE, WEB_SOCKETS } from "../fan-out.js";
+import type { PollResults } from "../polls.js";
+import type { PublishCosts } from "../publish.js";
+import type { Settings } from "../settings.js";
+import type { LatencyResults } from "../stalled-latency.js";
+import type { MemoryResults } from "../stalled-memory.js";
+import { catchUpSection, pollSection, publishSection } from "./costs.js";
+import { fanOutSection, sseSection } from "./fan-out.js";
+import { type Section, table } from "./markdown.js";
+import { latencySection, memorySection } from "./stalled.js";
 
 /** What was measured: not everything, with `--only`. */
 export interface Results {
@@ -11,14 +17,22 @@ export interface Results {
   fanOut?: FanOutResults<(typeof WEB_SOCKETS)[number]>;
   sse?: FanOutResults<(typeof SSE)[number]>;
   polls?: PollResults;
+  publish?: PublishCosts;
+  catchUp?: CatchUpResults;
+  latency?: LatencyResults;
+  memory?: MemoryResults;
 }
 
 /** What the subjects cost, and how ours compares with its peers. */
-export function tables({ fanOut, sse, polls }: Results): string {
+export function tables({ fanOut, sse, polls, publish, catchUp, latency, memory }: Results): string {
   const sections: Section[] = [];
   if (fanOut) sections.push(fanOutSection(fanOut));
   if (sse) sections.push(sseSection(sse));
   if (polls) sections.push(pollSection(polls));
+  if (publish) sections.push(publishSection(publish));
+  if (catchUp) sections.push(catchUpSection(catchUp));
+  if (latency) sections.push(latencySection(latency));
+  if (memory) sections.push(memorySection(memory));
   return [
     "Medians; CPU is the server's, user + system:",
     ...sections.map(({ table }) => table),
