@@ -9,7 +9,7 @@ export const WEB_SOCKETS = ["ours", "ours-delta", "ws", "socket.io", "uws", "flo
 export const SSE = ["ours", "ours-sse", "better-sse"] as const;
 export const BURST = 20;
 /** Connected before memory is measured: what the first viewers cost is code, not viewers. */
-const FIRST_VIEWERS = 100;
+export const FIRST_VIEWERS = 100;
 const WARM_UP_UPDATES = 20;
 
 /** Per delivered update, in microseconds of the server's CPU; `heap` per viewer, in bytes. */
@@ -43,16 +43,23 @@ export async function measureFanOut<S extends FanOutSubject>(
     }
     for (let round = 0; round < settings.rounds; round++) {
       log(`fan-out, life ${life + 1} of ${settings.lives}: round ${round + 1}`);
-      // To and fro, so that nobody is always the first or always after the same one.
+      // In turns, so that what else happens on the machine happens to all; to and fro, so that
+      // nobody is always the first or always after the same one.
+      for (let turn = round; turn < round + settings.turns; turn++) {
+        const order = turn % 2 === 0 ? contestants : contestants.toReversed();
+        for (const contestant of order) await contestant.ticks();
+      }
       const order = round % 2 === 0 ? contestants : contestants.toReversed();
-      for (const contestant of order) await contestant.ticks();
       for (const contestant of order) await contestant.bursts();
+      for (const contestant of contestants) contestant.endRound();
     }
     viewers.stop();
     for (const contestant of contestants) contestant.end();
   }
   return results;
 }
+
+type Phase = "tick" | "burst";
 
 /** One subject's server, with its viewers in the process that all viewers share. */
 class Contestant {
@@ -62,6 +69,7 @@ class Contestant {
   readonly #costs: FanOutCosts;
   readonly #server: Child<ServerCalls>;
   #updates = 0;
+  #round = emptyRound();
 
   constructor(
     subject: FanOutSubject,
@@ -88,21 +96,30 @@ class Contestant {
     await this.#send(BURST);
   }
 
-  /** One update, and the next one when everybody has it. */
+  /** A turn of the round: one update, and the next one when everybody has it. */
   async ticks(): Promise<void> {
-    await this.#profiled("tick", () =>
-      this.#measured(this.#costs.tick, this.#settings.updates, async () => {
-        for (let n = 0; n < this.#settings.updates; n++) await this.#send(1);
-      }),
-    );
+    const updates = this.#settings.updates / this.#settings.turns;
+    await this.#measured("tick", updates, async () => {
+      for (let n = 0; n < updates; n++) await this.#send(1);
+    });
   }
 
   async bursts(): Promise<void> {
-    await this.#profiled("burst", () =>
-      this.#measured(this.#costs.burst, this.#settings.bursts * BURST, async () => {
-        for (let n = 0; n < this.#settings.bursts; n++) await this.#send(BURST);
-      }),
-    );
+    await this.#measured("burst", this.#settings.bursts * BURST, async () => {
+      for (let n = 0; n < this.#settings.bursts; n++) await this.#send(BURST);
+    });
+  }
+
+  endRound(): void {
+    for (const phase of ["tick", "burst"] as const) {
+      const { updates, user, system } = this.#round[phase];
+      const deliveries = updates * this.#settings.viewers;
+      const into = this.#costs[phase];
+      into.user.push(user / deliveries);
+      into.system.push(system / deliveries);
+      into.all.push((user + system) / deliveries);
+    }
+    this.#round = emptyRound();
   }
 
   end(): void {
@@ -124,20 +141,14 @@ class Contestant {
     if (count === 1) this.#costs.bytes = bytes;
   }
 
-  async #measured(
-    into: Record<"all" | keyof Cpu, Series>,
-    updates: number,
-    work: () => Promise<void>,
-  ): Promise<void> {
+  async #measured(phase: Phase, updates: number, work: () => Promise<void>): Promise<void> {
     const before = await this.#server.call("cpu");
-    await work();
+    await this.#profiled(phase, work);
     const after = await this.#server.call("cpu");
-    const deliveries = updates * this.#settings.viewers;
-    const user = (after.user - before.user) / deliveries;
-    const system = (after.system - before.system) / deliveries;
-    into.user.push(user);
-    into.system.push(system);
-    into.all.push(user + system);
+    const spent = this.#round[phase];
+    spent.updates += updates;
+    spent.user += after.user - before.user;
+    spent.system += after.system - before.system;
   }
 
   async #profiled(name: string, work: () => Promise<void>): Promise<void> {
@@ -148,6 +159,11 @@ class Contestant {
     await this.#server.call("profile", file);
   }
 }
+
+const emptyRound = (): Record<Phase, Cpu & { updates: number }> => ({
+  tick: { updates: 0, user: 0, system: 0 },
+  burst: { updates: 0, user: 0, system: 0 },
+});
 
 const emptyCosts = (): FanOutCosts => ({
   tick: { all: [], user: [], system: [] },

@@ -23,6 +23,7 @@ answer<PublisherCalls>({
     const { refused } = monitor.stats();
     if (refused > 0) throw new Error(`${refused} events were refused.`);
     if (kind === "message") await assertRevisions(count);
+    else await endJobs(new Set(events.map(({ jobId }) => jobId)));
     return cost / count;
   },
 
@@ -66,6 +67,11 @@ async function progressOfJobs(count: number): Promise<PublishedEvent[]> {
     events.push(progressEvent(jobId, (n % 100) + 1));
   }
   return events;
+}
+
+/** A monitor with ever more running jobs would be another measurement. */
+async function endJobs(jobIds: ReadonlySet<string>): Promise<void> {
+  for (const jobId of jobIds) await monitor.publish({ type: "job", jobId, status: "completed" });
 }
 
 /** Microseconds of this process's CPU. */

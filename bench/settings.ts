@@ -22,8 +22,9 @@ export interface Settings {
   lives: number;
   /** In each life: every subject once, side by side. */
   rounds: number;
-  /** In each round: updates of one a tick, bursts, requests. */
+  /** In each round: updates of one a tick, in so many turns; bursts; requests. */
   updates: number;
+  turns: number;
   bursts: number;
   requests: number;
   publish: { rounds: number; events: number };
@@ -45,7 +46,8 @@ const FULL = {
   viewers: 2_000,
   lives: 2,
   rounds: 8,
-  updates: 15,
+  updates: 20,
+  turns: 5,
   bursts: 1,
   requests: 3_000,
   publish: { rounds: 15, events: 6_400 },
@@ -58,6 +60,7 @@ const QUICK = {
   lives: 1,
   rounds: 2,
   updates: 10,
+  turns: 2,
   bursts: 2,
   requests: 800,
   publish: { rounds: 3, events: 1_280 },
@@ -93,7 +96,7 @@ export function readSettings(args: readonly string[]): Asked {
   if (profiling) mkdirSync(profiles, { recursive: true });
   return {
     ...(args.includes("--quick") ? QUICK : FULL),
-    ...(profiling && { lives: 1, rounds: 2 }),
+    ...(profiling && { lives: 1, rounds: 2, turns: 1 }),
     only: only.length > 0 ? only : MEASUREMENTS,
     write,
     file: (name) => join(here, "dist", `${name}.js`),

@@ -1,11 +1,12 @@
 import { availableParallelism } from "node:os";
-import type { CatchUpResults } from "../catch-up.js";
-import { BURST, type FanOutResults, type SSE, WEB_SOCKETS } from "../fan-out.js";
+import { AT_ONCE, type CatchUpResults } from "../catch-up.js";
+import { BURST, type FanOutResults, FIRST_VIEWERS, type SSE, WEB_SOCKETS } from "../fan-out.js";
 import type { PollResults } from "../polls.js";
-import type { PublishCosts } from "../publish.js";
-import type { Settings } from "../settings.js";
+import { IN_FLIGHT, type PublishCosts } from "../publish.js";
+import { MEASUREMENTS, type Settings } from "../settings.js";
 import type { LatencyResults } from "../stalled-latency.js";
 import type { MemoryResults } from "../stalled-memory.js";
+import { MISSED } from "../subjects/catch-up.js";
 import { catchUpSection, pollSection, publishSection } from "./costs.js";
 import { fanOutSection, sseSection } from "./fan-out.js";
 import { type Section, table } from "./markdown.js";
@@ -45,17 +46,18 @@ export function tables({ fanOut, sse, polls, publish, catchUp, latency, memory }
 }
 /** docs/benchmarks.md. */
 export function page(results: Results): string {
-  const { viewers, lives, rounds, updates, bursts, requests } = results.settings;
+  const { viewers } = results.settings;
   return `# Benchmarks
 
-What a delivered update, an idle viewer and a poll cost, beside what others cost in the same run on the same machine.
-Absolute numbers are this machine's (${availableParallelism()} cores, Node ${process.versions.node}, ${process.platform} ${process.arch}, loopback); only the ratios travel.
+What a delivered update, an idle viewer, a poll and an event cost, beside what others cost in the same run on the same
+machine. Absolute numbers are this machine's (${availableParallelism()} cores, Node ${process.versions.node}, ${process.platform} ${process.arch}, loopback); only the ratios travel.
 
 \`\`\`sh
-npm run bench                 # about three minutes; a table on stdout
-npm run bench -- --quick      # a few seconds: does it work?
-npm run bench -- --write      # writes this page
-npm run bench -- --profile    # CPU profiles of each phase in bench/results/tmp
+npm run bench                   # about six minutes; tables on stdout
+npm run bench -- --quick        # half a minute: does it work? The figures mean nothing
+npm run bench -- --only sse     # one of: ${MEASUREMENTS.join(", ")}
+npm run bench -- --write        # writes this page
+npm run bench -- --profile      # CPU profiles of each phase in bench/results/tmp
 \`\`\`
 
 It opens ${(viewers * WEB_SOCKETS.length).toLocaleString("en")} connections from one process: \`ulimit -n\` (hard) must be above that.
@@ -66,23 +68,48 @@ ${tables(results)}
 
 ## How it is measured
 
-- **Subjects.** _Ours_: a monitor with its embedded store, \`attachWebSocket\`, all defaults; in mode full each update
-  carries the whole job, in mode delta the changed stage. _ws_: \`ws\` 8.23.0, one \`JSON.stringify\` an update, \`send\` to each
-  client in a loop. _Socket.IO_: 4.8.4, one \`emit\` to a room, WebSocket only. _Floor_: one buffer made beforehand,
-  \`socket.write\` to each socket, nothing encoded. No compression anywhere. Only ours stores the update, keeps history
-  for those who reconnect, and looks at backpressure.
-- **Payload.** The peers send the update frame that our viewers get in mode full: a job of ten stages.
-- **CPU** is \`process.cpuUsage()\` of a process that has nothing but the subject in it, from before the first update
-  until every viewer had the last one. All ${viewers.toLocaleString("en")} viewers are counted; one that misses an update, or gets one too many, fails
-  the run. They live in another process and read frames with as little work as possible.
-- **One update a tick**: the next is published when everybody has the last: ${updates} updates a round. **Burst**: ${BURST} updates in one turn
-  of the event loop, ${bursts} times a round. Ours sends a burst as one frame (the job, and the events that led to it); a peer sends ${BURST}.
-  Its cost is divided by ${BURST} in both cases.
-- **Memory**: \`heapUsed + external\` after a collection, before and after ${viewers - 100} more viewers connect, divided by their number.
-- **Polls**: 16 connections, one request at a time on each, ${requests.toLocaleString("en")} requests a round. The bare route sends a constant buffer
-  of the same size, or an empty 304. Cost ratios are peer ÷ ours here, so that more is better in all four rows.
-- **Noise.** Subjects run side by side: each round has all of them once, in alternating order; a ratio is taken within a
-  round, and the median of ${lives * rounds} rounds is shown (${lives} times new processes, ${rounds} rounds each; memory: ${lives}).
-- Measured is the source as the packages' build compiles it.
+${howFanOut(results.settings)}
+${howOthers(results.settings)}
 `;
 }
+
+const howFanOut = ({ viewers, lives, rounds, updates, turns, bursts }: Settings): string => `\
+- **Subjects.** _Ours_: a monitor with its embedded store, \`attachWebSocket\`, all defaults; in mode full each update
+  carries the whole job, in mode delta the changed stage. _ws_: \`ws\` 8.23.0, one \`JSON.stringify\` an update, \`send\` to each
+  client in a loop. _Socket.IO_: 4.8.4, one \`emit\` to a room, WebSocket only. _µWebSockets_: µWebSockets.js as \`uwebsockets\`
+  3.0.6, one \`publish\` to a topic; a server in C++. _Floor_: one buffer made beforehand, \`socket.write\` to each socket,
+  nothing encoded. No compression anywhere. Only ours stores the update, keeps history for those who reconnect, and looks at
+  backpressure.
+- **SSE.** _Ours_: the HTTP adapter's stream, in Fastify. _better-sse_: 0.16.1, one \`broadcast\` to a channel, on \`node:http\`.
+- **Payload.** The peers send the update frame that our viewers get in mode full: a job of ten stages.
+- **CPU** is \`process.cpuUsage()\` of a process that has nothing but the subject in it, from before the first update until
+  every viewer had the last one. All ${viewers.toLocaleString("en")} viewers are counted; one that misses an update, or gets one too many, fails the
+  run. They live in another process and read frames with as little work as possible. The _user_ part is what the program does;
+  the rest is the kernel's, which is the same for all who write as often. The kernel tells the two apart by samples: a round
+  has few of them.
+- **One update a tick**: the next is published when everybody has the last: ${updates} updates a round, in ${turns} turns with the other
+  subjects. **Burst**: ${BURST} updates in one turn of the event loop, ${bursts === 1 ? "once" : `${bursts} times`} a round. Ours sends a burst as one frame (the job,
+  and the events that led to it); a peer sends ${BURST}. Its cost is divided by ${BURST} in both cases.
+- **Memory**: \`heapUsed + external\` after a collection, before and after ${viewers - FIRST_VIEWERS} more viewers connect, divided by their
+  number. What µWebSockets allocates, Node does not count.
+- **Noise.** Subjects run side by side, in alternating order; a ratio is taken within a round, and the median of ${lives * rounds} rounds is
+  shown (${lives} times new processes, ${rounds} rounds each; SSE half as many; memory: ${lives}).
+- Measured is the source as the packages' build compiles it.`;
+
+const howOthers = ({ requests, publish, catchUp, latency, memory }: Settings): string => `\
+- **Polls**: 16 connections, one request at a time on each, ${requests.toLocaleString("en")} requests a round. The bare route sends a constant buffer
+  of the same size, or an empty 304. Cost ratios are peer ÷ ours here, so that more is better in all four rows.
+- **Publish**: ${publish.events.toLocaleString("en")} events a round into a monitor without viewers, ${IN_FLIGHT} at a time or each awaited before the next; beside it, as
+  many times \`JSON.stringify\` of the same job, in the same process. A message is a revision of its own; of the progress that
+  one turn brings only the last is.
+- **Catch-up**: viewers come back to a job that went on by ${MISSED.toLocaleString("en")} messages, ${AT_ONCE} at a time, ${catchUp.viewers} a round. Ours sends one snapshot with
+  all events; the peer, a loop over \`ws\`, sends what it kept encoded, one message each: the updates, or only their events.
+  The cost of connecting is in it on both sides.
+- **Stalled viewers and latency**: ${latency.healthy} viewers of one server, and ${latency.healthy} of another that has ${latency.stalled} more, which stopped reading
+  after their first snapshot and are parked (asserted). An update every ${latency.everyMs} ms, by turns to one and to the other; from \`publish\`
+  until its last byte has reached the viewer's process, on the machine's monotonic clock. ${latency.rounds} rounds of ${latency.updates} updates.
+- **Stalled viewers and memory**: ${memory.stalled} viewers of a job of 500 stages (a snapshot of some 200 KB) stall one after another,
+  each at a revision of its own; four of five do not even read their first snapshot. Then events are published, ${memory.megabytes} MB in all,
+  and one healthy viewer gets every one of them (asserted). RSS after a collection, over that before anybody stalled, in the
+  later half of that; without stalled viewers it is the log. On a Unix socket, of which the kernel holds 200 KB, as of a slow
+  connection; of a loopback one it holds megabytes.`;
