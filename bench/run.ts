@@ -47,7 +47,9 @@ const measure: Record<Measurement, () => Promise<void>> = {
     results.sse = await measureFanOut(SSE, { ...settings, rounds }, frame, log);
   },
   polls: async () => {
-    results.polls = await measurePolls(settings, frame, log);
+    // Twice the rounds: they are short.
+    const rounds = 2 * settings.rounds;
+    results.polls = await measurePolls({ ...settings, rounds }, frame, log);
   },
   publish: async () => {
     results.publish = await measurePublish(settings, log);

@@ -53,7 +53,7 @@ What a delivered update, an idle viewer, a poll and an event cost, beside what o
 machine. Absolute numbers are this machine's (${availableParallelism()} cores, Node ${process.versions.node}, ${process.platform} ${process.arch}, loopback); only the ratios travel.
 
 \`\`\`sh
-npm run bench                   # about six minutes; tables on stdout
+npm run bench                   # about seven minutes; tables on stdout
 npm run bench -- --quick        # half a minute: does it work? The figures mean nothing
 npm run bench -- --only sse     # one of: ${MEASUREMENTS.join(", ")}
 npm run bench -- --write        # writes this page
@@ -78,8 +78,8 @@ const howFanOut = ({ viewers, lives, rounds, updates, turns, bursts }: Settings)
   carries the whole job, in mode delta the changed stage. _ws_: \`ws\` 8.23.0, one \`JSON.stringify\` an update, \`send\` to each
   client in a loop. _Socket.IO_: 4.8.4, one \`emit\` to a room, WebSocket only. _µWebSockets_: µWebSockets.js as \`uwebsockets\`
   3.0.6, one \`publish\` to a topic; a server in C++. _Floor_: one buffer made beforehand, \`socket.write\` to each socket,
-  nothing encoded. No compression anywhere. Only ours stores the update, keeps history for those who reconnect, and looks at
-  backpressure.
+  nothing encoded. No compression anywhere. Only ours stores the update and keeps history for those who reconnect; only
+  ours and µWebSockets look at backpressure.
 - **SSE.** _Ours_: the HTTP adapter's stream, in Fastify. _better-sse_: 0.16.1, one \`broadcast\` to a channel, on \`node:http\`.
 - **Payload.** The peers send the update frame that our viewers get in mode full: a job of ten stages.
 - **CPU** is \`process.cpuUsage()\` of a process that has nothing but the subject in it, from before the first update until
@@ -93,7 +93,7 @@ const howFanOut = ({ viewers, lives, rounds, updates, turns, bursts }: Settings)
 - **Memory**: \`heapUsed + external\` after a collection, before and after ${viewers - FIRST_VIEWERS} more viewers connect, divided by their
   number. What µWebSockets allocates, Node does not count.
 - **Noise.** Subjects run side by side, in alternating order; a ratio is taken within a round, and the median of ${lives * rounds} rounds is
-  shown (${lives} times new processes, ${rounds} rounds each; SSE half as many; memory: ${lives}).
+  shown (${lives} times new processes, ${rounds} rounds each; SSE half as many, polls twice; memory: ${lives}).
 - Measured is the source as the packages' build compiles it.`;
 
 const howOthers = ({ requests, publish, catchUp, latency, memory }: Settings): string => `\
