@@ -23,29 +23,7 @@ import { clientFrame, Opcode, rawUpgrade } from "../support/raw.js";
 import { type ServerOptions, startServer, type TestServer } from "../support/server.js";
 import { connect } from "../support/viewer.js";
 import { inTime, until } from "../support/wait.js";
-
-const JOB = "job";
-
-/** A server with one job, and a healthy viewer of it that has to go on undisturbed. */
-async function startWatched(options: ServerOptions = {}) {
-  const server = await startServer(options);
-  await server.monitor.publish({ type: "job", jobId: JOB, status: "running" });
-  const bystander = await server.watch(JOB);
-  await bystander.expect("snapshot");
-  let count = 0;
-  return {
-    server,
-    /** The process lives, and the other viewer gets what comes next. */
-    async undisturbed() {
-      count += 1;
-      const message = `undisturbed ${count}`;
-      server.engine.emit("job", { jobId: JOB, message });
-      const update = await bystander.expect("update");
-      expect(update.job?.message).toBe(message);
-      expect((await server.poll(JOB)).json()).toEqual(update.job);
-    },
-  };
-}
+import { JOB, startWatched } from "../support/watched.js";
 
 /** A problem document, without the headers that differ by the moment. */
 function problem({ status, headers: { date, ...headers }, text }: Answer) {

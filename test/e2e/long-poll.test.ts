@@ -111,7 +111,7 @@ describe.each(WAYS)("[D6] a poll of %s that waits", (_name, { ask, late, zero, o
     await waiting(server, 0);
   });
 
-  test.each(["1000", "1e9"])("waits 25 s at most: %s", async (wait) => {
+  test.each(["1000", "1e9", "1e999"])("waits 25 s at most: %s", async (wait) => {
     const { clock, server, cursor } = await start();
     const answer = ask(server, cursor, wait);
     await waiting(server, 1);

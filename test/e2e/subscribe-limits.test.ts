@@ -177,11 +177,23 @@ describe("[D7] a connection that watches nothing", () => {
   });
 });
 
-test("one that was opened for a job that cannot be watched is closed with that error's code", async () => {
-  const { server } = await start();
-  const viewer = await server.watch("unknown");
-  send(viewer, subscribe("a"));
-  expect(await viewer.readToEnd()).toMatchObject([{ type: "error", code: "unknown_job" }]);
-  expect((await viewer.closed).code).toBe(4404);
-  await until("nobody is left", () => server.monitor.stats().viewers.ws === 0);
-});
+test.each(["at once", "after it subscribed to others"])(
+  "one that was opened for a job that cannot be watched is closed with that error's code: %s",
+  async (when) => {
+    let refuse: (() => void) | undefined;
+    const { server } = await start(["a", "secret"], {
+      authorize: ({ jobId }) =>
+        jobId === "a" || new Promise<boolean>((resolve) => (refuse = () => resolve(false))),
+    });
+    const viewer = await server.watch("secret");
+    await until("authorize is asked", () => refuse !== undefined);
+    if (when === "after it subscribed to others") {
+      send(viewer, subscribe("a"));
+      await viewer.expect("snapshot");
+    }
+    refuse?.();
+    expect(await viewer.readToEnd()).toMatchObject([{ type: "error", code: "unknown_job" }]);
+    expect((await viewer.closed).code).toBe(4404);
+    await until("nobody is left", () => server.monitor.stats().viewers.ws === 0);
+  },
+);

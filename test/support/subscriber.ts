@@ -4,9 +4,12 @@ import type { TestServer } from "./server.js";
 import { connect, type Viewer } from "./viewer.js";
 import { until } from "./wait.js";
 
-/** A connection that watches nothing yet. */
-export async function openSubscriber(server: TestServer): Promise<Viewer> {
-  const viewer = connect(`ws://127.0.0.1:${server.port}/ws`);
+/** A connection that watches nothing yet, unless its URL says what. */
+export async function openSubscriber(
+  server: TestServer,
+  url = `ws://127.0.0.1:${server.port}/ws`,
+): Promise<Viewer> {
+  const viewer = connect(url);
   await viewer.opened;
   return viewer;
 }

@@ -81,7 +81,7 @@ export function attachWebSocket(
     if (fault) return connection.refuse(fault);
     const { jobId, after, mode } = query;
     if (jobId === undefined) return connection.requests.rest();
-    void connection.watch(
+    void connection.open(
       {
         jobId,
         action: "watch",

@@ -107,14 +107,19 @@ export class Connection extends WebSocket implements Beating, Carrier, OutboxOwn
     return this.#requests;
   }
 
+  /** Watches the job that it was opened for; closes if it cannot. */
+  async open(request: WatchRequest, after: Cursor | null, mode: Mode): Promise<void> {
+    try {
+      await this.#join(request, after, mode);
+    } catch (thrown) {
+      this.refuse(thrown as WorkflowMonitorError);
+    }
+  }
+
   /** Joins the job's room, from `after` on, or says why not. */
   async watch(request: WatchRequest, after: Cursor | null, mode: Mode): Promise<void> {
     try {
-      const seat = await this.#hub.egress.join(request, new Subscription(this, mode), after);
-      if (seat.left) return;
-      if (this.#closed) return seat.leave(this.#closed);
-      this.#outbox.add(seat);
-      if (this.#owesHeartbeat) this.#sendHeartbeat();
+      await this.#join(request, after, mode);
     } catch (thrown) {
       this.refuseJob(about(request.jobId, thrown as WorkflowMonitorError));
       this.#requests?.rest();
@@ -129,7 +134,6 @@ export class Connection extends WebSocket implements Beating, Carrier, OutboxOwn
   }
 
   refuseJob(error: WorkflowMonitorError): void {
-    if (!this.#requests) return this.refuse(error);
     if (this.writable) this.deliver([encodeError(textMessage, error)]);
     else this.finish({ code: CloseCode.tooMany, reason: "it does not read its answers" });
   }
@@ -193,6 +197,14 @@ export class Connection extends WebSocket implements Beating, Carrier, OutboxOwn
   /** After a close frame nothing may follow. */
   get #open(): boolean {
     return this.#closed === undefined && this.readyState === WebSocket.OPEN;
+  }
+
+  async #join(request: WatchRequest, after: Cursor | null, mode: Mode): Promise<void> {
+    const seat = await this.#hub.egress.join(request, new Subscription(this, mode), after);
+    if (seat.left) return;
+    if (this.#closed) return seat.leave(this.#closed);
+    this.#outbox.add(seat);
+    if (this.#owesHeartbeat) this.#sendHeartbeat();
   }
 
   /** What `ws` tells is heard here: listeners would be a table of their own for each viewer. */
