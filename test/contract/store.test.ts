@@ -4,13 +4,19 @@ import { describe, test } from "vitest";
 import { ManualClock } from "../support/clock.js";
 import { expectFault, results } from "./prove.js";
 
-describe("memoryStore", () => {
+describe.each([
+  ["memoryStore", (store: JobStore) => store],
+  [
+    "a store whose read takes a turn",
+    (store: JobStore): JobStore => ({ ...store, read: async (...args) => store.read(...args) }),
+  ],
+])("%s", (_name, wrap) => {
   let clock = new ManualClock();
   storeContract({
     test,
     create() {
       clock = new ManualClock();
-      return memoryStore({ clock });
+      return wrap(memoryStore({ clock }));
     },
     elapse: (ms) => clock.advance(ms),
     supports: { list: true, health: true },

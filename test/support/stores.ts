@@ -1,10 +1,4 @@
-import {
-  type Clock,
-  type JobRecord,
-  type JobStore,
-  memoryStore,
-  type Note,
-} from "@org/workflow-monitor";
+import { type Clock, type JobStore, memoryStore, type Note } from "@org/workflow-monitor";
 
 /** A store that counts what it is asked. */
 export function countingStore(options: { clock?: Clock } = {}) {
@@ -59,7 +53,7 @@ export function heldStore(store: JobStore): { store: JobStore; calls: Held[] } {
   }
   const held: JobStore = {
     ...store,
-    read: (jobId, after) => hold<JobRecord | undefined>("read", () => store.read(jobId, after)),
+    read: (jobId, after) => hold("read", async () => store.read(jobId, after)),
     follow: (jobId, listener) => hold("follow", () => store.follow(jobId, listener)),
   };
   return { store: held, calls };

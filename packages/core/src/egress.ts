@@ -22,7 +22,8 @@ export type WatchRequest = AuthorizeRequest & { jobId: string; action: "watch" }
 export interface Egress {
   /** Seats a member in its job's room and sends it its first frame. `after` null: no cursor, or no valid one. */
   join(request: WatchRequest, member: Member, after: Cursor | null): Promise<Seat>;
-  read(request: WatchRequest): Promise<JobBody>;
+  /** At once when the hook and the store answer at once: it then throws what it would reject. */
+  read(request: WatchRequest): JobBody | Promise<JobBody>;
   /** The validator of a snapshot frame with this cursor. */
   etag(cursor: Cursor): string;
   /** Rows that the viewer may not watch are left out, so pages may be short. */
@@ -55,6 +56,14 @@ export function createEgress(options: EgressOptions): Egress {
   /** Connections of one tick of the wheel share a frame. */
   let lastBeat: { codec: Codec; at: number; stale: boolean; bytes: Buffer } | undefined;
 
+  function head({ jobId }: WatchRequest, admitted: boolean): JobBody | Promise<JobBody> {
+    if (!admitted) throw unknownJob(jobId);
+    const read = readFrom(store, jobId);
+    return "job" in read ? body(read) : read.then(body);
+  }
+
+  const body = ({ job, cursor }: Head): JobBody => bodies.of(job, cursor);
+
   return {
     heartbeats,
     clock,
@@ -79,12 +88,10 @@ export function createEgress(options: EgressOptions): Egress {
       return rooms.join(request.jobId, member, after, request.transport, request);
     },
 
-    async read(request) {
-      const { jobId } = request;
+    read(request) {
       const admitted = gate.admit(request);
-      if (admitted !== true && !(await admitted)) throw unknownJob(jobId);
-      const { job, cursor } = await readFrom(store, jobId);
-      return bodies.of(job, cursor);
+      if (typeof admitted === "boolean") return head(request, admitted);
+      return admitted.then((answer) => head(request, answer));
     },
 
     etag: (cursor) => bodies.etag(cursor),
@@ -100,17 +107,32 @@ export function createEgress(options: EgressOptions): Egress {
   };
 }
 
-/** The head of a job that may be read. Rejects with `unknown_job` or `unavailable`. */
-export async function readFrom(
-  store: JobStore,
-  jobId: string,
-): Promise<{ job: JobState; cursor: Cursor }> {
-  let record: JobRecord | undefined;
+interface Head {
+  job: JobState;
+  cursor: Cursor;
+}
+
+/**
+ * The head of a job that may be read; at once when the store answers at once. Throws or rejects
+ * `unknown_job` or `unavailable`.
+ */
+export function readFrom(store: JobStore, jobId: string): Head | Promise<Head> {
+  let read: ReturnType<JobStore["read"]>;
   try {
-    record = await store.read(jobId);
+    read = store.read(jobId);
   } catch (thrown) {
     throw away(thrown);
   }
+  if (!read || "cursor" in read) return readable(jobId, read);
+  return read.then(
+    (record) => readable(jobId, record),
+    (thrown: unknown) => {
+      throw away(thrown);
+    },
+  );
+}
+
+function readable(jobId: string, record: JobRecord | undefined): Head {
   if (!record?.job || record.expired) throw unknownJob(jobId);
   return { job: record.job, cursor: record.cursor };
 }

@@ -52,9 +52,9 @@ export function memoryStore(options: MemoryStoreOptions = {}): JobStore {
     if (closed) throw new WorkflowMonitorError("closed", "The store is closed.");
   }
 
-  function find(jobId: string): Log | undefined {
-    const log = done.get(jobId) ?? live.get(jobId);
-    if (!log || clock.now() < log.forgetAt) return log;
+  function find(jobId: string, now: number): Log | undefined {
+    const log = live.get(jobId) ?? done.get(jobId);
+    if (!log || now < log.forgetAt) return log;
     forget(jobId);
     return undefined;
   }
@@ -131,9 +131,10 @@ export function memoryStore(options: MemoryStoreOptions = {}): JobStore {
   }
 
   return {
-    async read(jobId, after) {
+    read(jobId, after) {
       assertOpen();
-      const log = find(jobId);
+      const now = clock.now();
+      const log = find(jobId, now);
       if (!log) return undefined;
       const record: JobRecord = { cursor: log.cursor };
       if (!after || !sameCursor(after, log.cursor)) record.job = log.job;
@@ -143,13 +144,13 @@ export function memoryStore(options: MemoryStoreOptions = {}): JobStore {
         record.events = missed === 0 ? [] : log.events.slice(-missed);
         record.batchIds = log.batches.slice(-BATCH_IDS_KEPT).map(({ id }) => id);
       }
-      if (clock.now() >= log.expiresAt) record.expired = true;
+      if (now >= log.expiresAt) record.expired = true;
       return record;
     },
 
     async append(jobId, base, batch) {
       assertOpen();
-      let log = find(jobId);
+      let log = find(jobId, clock.now());
       if (log && (base === null || !sameCursor(base, log.cursor))) return false;
       log ??= {
         cursor: { epoch: newEpoch(), revision: 0 },

@@ -63,9 +63,10 @@ export interface JobPage {
 export interface JobStore {
   /**
    * One consistent cut, never older than an acknowledged append; undefined: no such job. An `after`
-   * of another epoch counts as `ORIGIN`.
+   * of another epoch counts as `ORIGIN`. A store that has it in memory answers without a promise, and
+   * polls are then answered in the turn in which they come.
    */
-  read(jobId: string, after?: Cursor): Promise<JobRecord | undefined>;
+  read(jobId: string, after?: Cursor): JobRecord | undefined | Promise<JobRecord | undefined>;
   /**
    * Compare-and-append: the cursor after the batch, or false when the log is not at `base` any more
    * (null: when there is a log). With a `base` and no log, a new epoch begins. Stored and announced,

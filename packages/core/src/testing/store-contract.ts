@@ -257,7 +257,7 @@ export function storeContract({ test, create, elapse, supports = {} }: StoreCont
   check("close is idempotent, and the end", async (store) => {
     await store.close();
     await store.close();
-    await assert.rejects(store.read("a"));
+    await assert.rejects(async () => store.read("a"));
     await assert.rejects(store.append("a", null, batch("a", 1)));
   });
 
