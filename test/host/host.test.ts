@@ -1,7 +1,8 @@
 import { EventEmitter } from "node:events";
 import { PassThrough } from "node:stream";
+import { createGzip, gunzipSync } from "node:zlib";
 import swagger from "@fastify/swagger";
-import { allowAll, createWorkflowMonitor } from "@org/workflow-monitor";
+import { allowAll, createWorkflowMonitor, type JobStore, memoryStore } from "@org/workflow-monitor";
 import { workflowMonitorHttp } from "@org/workflow-monitor-http";
 import Fastify from "fastify";
 import { pino } from "pino";
@@ -27,7 +28,7 @@ test("@fastify/swagger shows the routes with their schemas", async () => {
     summary: "A job as it is now",
     parameters: [
       { in: "query", name: "wait" },
-      { in: "path", name: "id" },
+      { in: "path", name: "id", required: true, schema: { type: "string" } },
     ],
     responses: {
       200: {
@@ -62,6 +63,73 @@ test("the list is served as the schema says, field by field", async () => {
   const { stages: _, ...summary } = (await monitor.get("42")) ?? { stages: [] };
   const page = await app.inject("/jobs?label=team:x&status=failed");
   expect(page.json()).toEqual({ jobs: [summary], next: null });
+});
+
+test.each<[string, (store: JobStore) => JobStore]>([
+  ["at once", (store) => store],
+  ["later", (store) => ({ ...store, read: async (...args) => store.read(...args) })],
+])("the hooks of the host see polls that are answered %s", async (_name, wrap) => {
+  const store = wrap(memoryStore());
+  let asked = 0;
+  const authorize = ({ headers }: { headers: object }) => {
+    asked += 1;
+    return "cookie" in headers;
+  };
+  const monitor = newMonitor({ store, authorize });
+  const { epoch } = await monitor.publish({ type: "job", jobId: "42", status: "running" });
+  const app = Fastify();
+  onTestFinished(() => app.close());
+  app.addHook("onRequest", async (_request, reply) => {
+    reply.header("access-control-allow-origin", "https://example.org");
+  });
+  app.addHook("preHandler", (request, reply, done) => {
+    if (request.headers.authorization === "bad") void reply.code(401).send({ error: "no" });
+    else done();
+  });
+  app.addHook("onSend", async (request, reply, payload) => {
+    if (payload === undefined || !request.headers["accept-encoding"]) return payload;
+    reply.header("content-encoding", "gzip").removeHeader("content-length");
+    const gzip = createGzip();
+    gzip.end(payload);
+    return gzip;
+  });
+  await app.register(workflowMonitorHttp, { monitor });
+  const poll = (headers: Record<string, string>) =>
+    app.inject({ url: "/jobs/42", headers: { cookie: "a=b", ...headers } });
+
+  const common = {
+    "access-control-allow-origin": "https://example.org",
+    etag: `"${epoch}.1"`,
+    "cache-control": "private, no-cache",
+    vary: "Authorization, Cookie",
+    "retry-after": "2",
+  };
+  const own = ({ headers: { date, connection, ...headers } }: Awaited<ReturnType<typeof poll>>) =>
+    headers;
+  const plain = await poll({});
+  expect(plain.statusCode).toBe(200);
+  expect(own(plain)).toEqual({
+    ...common,
+    "content-type": "application/json; charset=utf-8",
+    "content-length": String(plain.rawPayload.length),
+  });
+  const packed = await poll({ "accept-encoding": "gzip" });
+  expect(packed.headers).toMatchObject({ ...common, "content-encoding": "gzip" });
+  expect(gunzipSync(packed.rawPayload)).toEqual(plain.rawPayload);
+  const unchanged = await poll({ "if-none-match": common.etag, "accept-encoding": "gzip" });
+  expect(unchanged.statusCode).toBe(304);
+  expect(unchanged.rawPayload.length).toBe(0);
+  expect(own(unchanged)).toEqual(common);
+  expect(asked).toBe(3);
+  expect((await poll({ authorization: "bad" })).statusCode).toBe(401);
+  expect(asked, "the host has answered").toBe(3);
+  const refused = await app.inject("/jobs/42");
+  expect(refused.statusCode).toBe(404);
+  expect(own(refused)).toMatchObject({
+    "access-control-allow-origin": "https://example.org",
+    "content-type": "application/problem+json; charset=utf-8",
+    "cache-control": "no-store",
+  });
 });
 
 test("pino fits as the logger", async () => {

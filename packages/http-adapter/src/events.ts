@@ -11,7 +11,7 @@ import { poll } from "./answer.js";
 import { noneMatch, tagged } from "./conditional.js";
 import { RETRY_AFTER } from "./poll.js";
 import { JobRequest, wait, waitMs } from "./request.js";
-import { documented, failures, jobParams, snapshotFrame } from "./schemas.js";
+import { documented, failures, snapshotFrame } from "./schemas.js";
 import { EventStream } from "./stream.js";
 import { vary } from "./vary.js";
 
@@ -20,10 +20,8 @@ const querystring = Type.Object({
   mode: Type.Optional(Type.String({ description: "of an event stream: full (default) or delta" })),
   wait,
 });
-type EventsRequest = FastifyRequest<{
-  Params: Static<typeof jobParams>;
-  Querystring: Static<typeof querystring>;
-}>;
+type Route = { Params: { id: string }; Querystring: Static<typeof querystring> };
+type EventsRequest = FastifyRequest<Route>;
 
 const VARY = "Authorization, Cookie, Accept";
 const EVENT_STREAM = /\btext\/event-stream\b/i;
@@ -33,12 +31,11 @@ const EVENT_STREAM = /\btext\/event-stream\b/i;
  * `?wait=<seconds>`, as soon as there is something; as `text/event-stream` every frame as it comes.
  */
 export function eventsRoute(app: FastifyInstance, { egress }: WorkflowMonitor, path: string): void {
-  app.get<{ Params: Static<typeof jobParams>; Querystring: Static<typeof querystring> }>(
+  app.get<Route>(
     `${path}/:id/events`,
     {
       exposeHeadRoute: false, // a stream has no length to tell
       schema: documented("What happened to a job since a cursor", {
-        params: jobParams,
         querystring,
         response: { 200: snapshotFrame, ...failures },
       }),

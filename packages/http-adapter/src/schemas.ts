@@ -139,8 +139,6 @@ export const failures = { "4xx": problem, "5xx": problem };
 export const documented = (summary: string, schema: FastifySchema): FastifySchema =>
   ({ summary, ...schema }) as FastifySchema;
 
-export const jobParams = Type.Object({ id: Type.String() });
-
 export const listQuery = Type.Object({
   status: Type.Optional(status),
   label: Type.Optional(
