@@ -15,6 +15,7 @@ export interface Sink {
 
 /** An `http.ServerResponse`. */
 export interface Answering {
+  readonly destroyed: boolean;
   once(event: "close", listener: () => void): unknown;
   destroy(): unknown;
 }
@@ -109,6 +110,7 @@ export class InFlight {
 
   /** An answer that somebody else writes: it is in flight until its response is closed. */
   follow(response: Answering, bytes: Uint8Array): void {
+    if (response.destroyed) return; // its `close` is over
     const parts = [bytes];
     let landed = false;
     const land = () => {
@@ -186,7 +188,9 @@ export class Outbox {
   get writable(): boolean {
     const { writableLength, writableHighWaterMark } = this.#sink;
     // Below its own mark a sink never says that it has drained.
-    return writableLength < Math.max(this.#inFlight.inFlightBytes, writableHighWaterMark);
+    if (writableLength < Math.max(this.#inFlight.inFlightBytes, writableHighWaterMark)) return true;
+    this.#awaitDrain(); // others may have filled it: a WebSocket's own frames
+    return false;
   }
 
   get seats(): Seat[] {
@@ -224,9 +228,7 @@ export class Outbox {
       this.#flight ??= new OutboxFlight(this.#inFlight, sink, this.#owner);
       this.#flight.add(parts);
     } else if (this.#flight) this.#land();
-    if (taken || this.#draining) return;
-    this.#draining = true;
-    sink.once("drain", () => this.#drained());
+    if (!taken) this.#awaitDrain();
   }
 
   /** The connection is gone, and all that was in flight with it. */
@@ -238,6 +240,12 @@ export class Outbox {
   #land(): void {
     this.#flight?.land();
     this.#flight = undefined;
+  }
+
+  #awaitDrain(): void {
+    if (this.#draining) return;
+    this.#draining = true;
+    this.#sink.once("drain", () => this.#drained());
   }
 
   #drained(): void {
