@@ -584,6 +584,46 @@ describe("[D4] the memory of frames in flight", () => {
     expect(monitor.stats().pinnedBytes).toBe(3 * MIB);
   });
 
+  test("[D4] over pinnedBytes spares who makes headway, though never up to the end", async () => {
+    const { clock, monitor } = start({ limits: { pinnedBytes: 3 * MIB } });
+    const [busy, idle] = [connect(monitor), connect(monitor)] as const;
+    busy.outbox.write(frame(100 * KIB));
+    busy.outbox.write(frame(MIB));
+    clock.advance(1_000);
+    idle.outbox.write(frame(MIB));
+    busy.sink.leave(100 * KIB);
+    clock.advance(1_000);
+    busy.outbox.write(frame(MIB));
+    busy.outbox.write(frame(KIB));
+    await afterThisTurn();
+    expect(idle.ends).toHaveLength(1);
+    expect(busy.ends).toEqual([]);
+  });
+
+  test("[D4] is let go of when the next write goes through at once", () => {
+    const { monitor } = start();
+    const { outbox, sink } = connect(monitor, { takes: KIB });
+    outbox.write(frame(2 * KIB));
+    expect(monitor.stats().pinnedBytes).toBe(2 * KIB);
+    sink.leave();
+    outbox.write(frame(KIB));
+    expect(monitor.stats().pinnedBytes).toBe(0);
+  });
+
+  test("[D4] of an answer that was ended is let go of once: others have it, too", () => {
+    const { clock, monitor } = start();
+    const [first, second] = [new FakeResponse(), new FakeResponse()];
+    const bytes = Buffer.allocUnsafeSlow(MIB);
+    monitor.egress.answering(first, bytes);
+    clock.advance(10_000);
+    monitor.egress.answering(second, bytes);
+    clock.advance(Math.ceil(allowed(MIB)) - 9_000);
+    expect([first.destroyed, second.destroyed]).toEqual([true, false]);
+    expect(monitor.stats().pinnedBytes).toBe(MIB);
+    second.emit("close");
+    expect(monitor.stats().pinnedBytes).toBe(0);
+  });
+
   test("[D4] over pinnedBytes ends nobody for what has left already", async () => {
     const { monitor } = start({ limits: { pinnedBytes: 100 * KIB } });
     const all = range(1, 50).map(() => connect(monitor));

@@ -70,6 +70,8 @@ export class Room implements SeatOwner {
   #closed = false;
   #cancelLinger: (() => void) | undefined;
   #cancelBig: (() => void) | undefined;
+  /** The head that was served last instead of updates, and when. */
+  #servedBig: Cursor | undefined;
   #servedBigAt = Number.NEGATIVE_INFINITY;
   /** The last frames made for this head: those who come back together get the same ones. */
   #lastSnapshot: { key: string; codec: Codec; parts: Buffer[] } | undefined;
@@ -199,7 +201,7 @@ export class Room implements SeatOwner {
       // Of a cohort that waited for its turn: one snapshot is less than all that.
       cohort.stale = cohort.bytes > BIG_BYTES && cohort.updates.length > 1;
     }
-    if (!this.#nextTurn) this.#takeTurn();
+    this.#sendDue();
   }
 
   #tooBig(revisions: number): boolean {
@@ -224,22 +226,35 @@ export class Room implements SeatOwner {
     return encode(codec, "update", texts);
   }
 
-  /** Sends what is due to as many members as one turn may have, and goes on in the next. */
-  #takeTurn(): void {
-    this.#nextTurn = undefined;
-    for (let members = 0; members < TURN_MEMBERS; ) {
-      const next = this.#due.shift();
-      if (!next) return;
-      if (next instanceof Cohort) {
-        members += next.live.length;
-        this.#catchUp(next);
-      } else {
-        members += next.length;
-        for (const seat of next) this.#serve(seat);
-      }
+  /** Begins now, unless that is under way already. */
+  #sendDue(): void {
+    if (this.#nextTurn) return;
+    this.#takeTurn();
+    if (this.#due.length > 0) this.#goOn();
+  }
+
+  #goOn(): void {
+    this.#nextTurn = setImmediate(() => {
+      this.#nextTurn = undefined;
+      this.#guarded(() => {
+        // Also after the last of them: a batch that comes in the same turn waits for the next.
+        if (this.#takeTurn() > 0) this.#goOn();
+      });
+    });
+  }
+
+  /** Sends what is due to as many members as one turn may have. Returns how many. */
+  #takeTurn(): number {
+    let members = 0;
+    for (let next = this.#due[0]; next; next = this.#due[0]) {
+      const size = next instanceof Cohort ? next.live.length : next.length;
+      if (members > 0 && members + size > TURN_MEMBERS) break;
+      members += size;
+      this.#due.shift();
+      if (next instanceof Cohort) this.#catchUp(next);
+      else for (const seat of next) this.#serve(seat);
     }
-    if (this.#due.length === 0) return;
-    this.#nextTurn = setImmediate(() => this.#guarded(() => this.#takeTurn()));
+    return members;
   }
 
   #catchUp(cohort: Cohort): void {
@@ -248,12 +263,12 @@ export class Room implements SeatOwner {
     if (this.#replica.job.done) for (const seat of [...cohort.live]) this.#end(seat);
   }
 
-  /** The hot loop: a look and a write for each viewer. Backwards, since parking fills the gap from the end. */
+  /** The hot loop: a look and a write for each viewer. Over a copy, since who leaves moves another. */
   #sendUpdates(cohort: Cohort): void {
-    const { live, updates, revisions } = cohort;
+    const { updates, revisions } = cohort;
     let sent = 0;
-    for (let at = live.length - 1; at >= 0; at--) {
-      const seat = live[at] as Seat;
+    for (const seat of [...cohort.live]) {
+      if (seat.cohort !== cohort) continue;
       if (!seat.member.writable) this.#park(seat);
       else if (this.#write(seat, updates)) sent += 1;
     }
@@ -266,18 +281,24 @@ export class Room implements SeatOwner {
     const waiting = [...cohort.live];
     for (const seat of waiting) this.#park(seat);
     cohort.standAt(this.#replica.cursor);
-    const now = this.#context.clock.now();
-    const wait = this.#servedBigAt + BIG_INTERVAL_MS - now;
-    if (this.body.bytes.length <= BIG_BYTES || wait <= 0) {
-      this.#servedBigAt = now;
+    const wait = this.#servedBigAt + BIG_INTERVAL_MS - this.#context.clock.now();
+    // All cohorts get the same head at the same time.
+    const begun = this.#servedBig === this.#replica.cursor;
+    if (this.body.bytes.length <= BIG_BYTES || wait <= 0 || begun) {
+      this.#beginBig();
       for (const seat of waiting) this.#serve(seat);
     } else {
       this.#cancelBig ??= this.#context.clock.setTimeout(() => {
         this.#cancelBig = undefined;
-        this.#servedBigAt = this.#context.clock.now();
+        this.#beginBig();
         this.#guarded(() => this.#serveParked());
       }, wait);
     }
+  }
+
+  #beginBig(): void {
+    this.#servedBig = this.#replica.cursor;
+    this.#servedBigAt = this.#context.clock.now();
   }
 
   /** The head jumped: nobody stands at it. */
@@ -293,7 +314,7 @@ export class Room implements SeatOwner {
     const parked = [...this.#parked];
     for (let from = 0; from < parked.length; from += TURN_MEMBERS)
       this.#due.push(parked.slice(from, from + TURN_MEMBERS));
-    if (!this.#nextTurn) this.#takeTurn();
+    this.#sendDue();
   }
 
   /** The one way to a snapshot frame: brings a parked member to the head. */
