@@ -437,7 +437,7 @@ describe("[D5] whatever happens between the turns", () => {
         expect(clock.timers).toBe(0);
         expect(crowd.faults).toEqual([]);
         for (const onlooker of crowd.all) {
-          const viewer = `v${onlooker.seat?.viewer.id.toString(36)}`;
+          const viewer = `v${onlooker.seat?.id.toString(36)}`;
           expect(delivered.get(viewer)).toBe(onlooker.delivered);
         }
         const all = crowd.all.reduce((sum, onlooker) => sum + onlooker.delivered, 0);

@@ -483,6 +483,7 @@ describe("[D3] while our own event loop stands still", () => {
 /** A response in memory. */
 class FakeResponse extends EventEmitter implements Answering {
   destroyed = false;
+  writableLength = 0;
 
   destroy(): void {
     this.destroyed = true;
@@ -517,6 +518,20 @@ describe("[D3] an answer that is never read", () => {
     expect(clock.timers).toBe(before);
     clock.advance(600_000);
     expect(response.destroyed).toBe(false);
+  });
+
+  test("[D3] a small one is looked after when it is stuck behind others, else let go at once", () => {
+    const { clock, monitor } = start();
+    const bytes = Buffer.allocUnsafeSlow(KIB);
+    monitor.egress.answering(new FakeResponse(), bytes);
+    expect(monitor.stats().pinnedBytes).toBe(0);
+    const stuck = new FakeResponse();
+    stuck.writableLength = KIB + 200;
+    monitor.egress.answering(stuck, bytes);
+    expect(monitor.stats().pinnedBytes).toBe(KIB);
+    clock.advance(32_000);
+    expect(stuck.destroyed).toBe(true);
+    expect(monitor.stats().pinnedBytes).toBe(0);
   });
 
   test("[D3] one whose client was gone before it was given holds nothing", () => {

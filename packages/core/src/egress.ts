@@ -70,8 +70,9 @@ export function createEgress(options: EgressOptions): Egress {
     limits,
     outbox: (sink, owner) => new Outbox(inFlight, sink, owner),
     answering(response, bytes) {
-      // What is smaller fits into any socket.
-      if (bytes.length > limits.inFlightBytes) inFlight.follow(response, bytes);
+      // What is smaller fits into any socket, unless that is full already.
+      if (bytes.length > limits.inFlightBytes || response.writableLength > 0)
+        inFlight.follow(response, bytes);
     },
     heartbeat(codec) {
       const now = clock.now();

@@ -1,5 +1,6 @@
 import type { WorkflowMonitorError } from "./errors.js";
 import type { Clock } from "./host.js";
+import { LEAST_BYTES_PER_MS } from "./outbox.js";
 
 /** A connection that stays: it wants a beat every `heartbeatMs`, and to know when this node goes. */
 export interface Beating {
@@ -44,8 +45,9 @@ export class Heartbeats {
     this.#cancel = undefined;
   }
 
-  get size(): number {
-    return this.#size;
+  /** How many beats a line as slow as it may be takes for so many bytes. SPEC D8. */
+  beatsFor(bytes: number): number {
+    return bytes / (this.#tickMs * SLOTS * LEAST_BYTES_PER_MS);
   }
 
   /** Every connection that has not been removed. */

@@ -16,6 +16,7 @@ export interface Sink {
 /** An `http.ServerResponse`. */
 export interface Answering {
   readonly destroyed: boolean;
+  readonly writableLength: number;
   once(event: "close", listener: () => void): unknown;
   destroy(): unknown;
 }
@@ -38,8 +39,8 @@ export interface InFlightOptions {
 }
 
 const SWEEP_MS = 1_000;
-/** Slower than this, a line is no line: it bounds how long a large frame may take. */
-const LEAST_BYTES_PER_MS = 16.384; // 16 KiB/s
+/** Slower than this, a line is no line: it bounds how long a large frame may take. SPEC D3, D8. */
+export const LEAST_BYTES_PER_MS = 16.384; // 16 KiB/s
 const STALLED: EndReason = { code: CloseCode.fellBehind, reason: "stalled" };
 const TOO_FAR_BEHIND: EndReason = { code: CloseCode.fellBehind, reason: "too far behind" };
 

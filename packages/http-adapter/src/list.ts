@@ -22,7 +22,10 @@ export function listRoute(app: FastifyInstance, { egress }: WorkflowMonitor, pat
         toQuery(query),
       );
       vary(reply, "Authorization, Cookie").header("cache-control", "private, no-cache");
-      return page;
+      const bytes = Buffer.from(reply.serialize(page) as string);
+      reply.type("application/json; charset=utf-8").send(bytes);
+      egress.answering(reply.raw, bytes);
+      return reply;
     },
   );
 }

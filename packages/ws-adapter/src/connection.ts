@@ -67,6 +67,9 @@ export class Connection extends WebSocket implements Beating, Carrier, OutboxOwn
   /** Heard from the peer since the last beat. */
   #heard = true;
   #silentBeats = 0;
+  /** Bytes that had been written at the last ping, and at the last one that was answered. */
+  #pinged = 0;
+  #arrived = 0;
 
   /** After the handshake, before anything is awaited: what comes meanwhile is not lost. */
   begin(hub: Hub, socket: Socket, handshake: Pick<Handshake, "headers" | "query">): void {
@@ -176,13 +179,21 @@ export class Connection extends WebSocket implements Beating, Carrier, OutboxOwn
   giveUp(reason: EndReason): void {
     this.#leave(reason);
     this.terminate();
+    this.#outbox.close(); // now: whoever needs the memory looks at it next
   }
 
   beat(late: boolean): void {
     if (this.#closed) return;
-    this.#silentBeats = this.#heard || late ? 0 : this.#silentBeats + 1;
-    this.#heard = false;
-    if (this.#silentBeats >= 2) return this.giveUp(NO_PONG);
+    const { bytesWritten } = this.#socket;
+    if (this.#heard || late) {
+      this.#heard = false;
+      this.#silentBeats = 0;
+    } else this.#silentBeats += 1;
+    // A pong cannot come before what was sent has arrived, however long the line takes for it.
+    const { heartbeats } = this.#hub.egress;
+    const underWay = heartbeats.beatsFor(bytesWritten - this.#arrived);
+    if (this.#silentBeats >= 2 + Math.floor(underWay)) return this.giveUp(NO_PONG);
+    this.#pinged = bytesWritten;
     this.#sendHeartbeat();
     if (this.writable) this.ping();
   }
@@ -210,7 +221,10 @@ export class Connection extends WebSocket implements Beating, Carrier, OutboxOwn
   /** What `ws` tells is heard here: listeners would be a table of their own for each viewer. */
   override emit(name: string | symbol, ...args: unknown[]): boolean {
     if (name === "message") this.#receive(String(args[0] as RawData), args[1] as boolean);
-    else if (name === "pong") this.#heard = true;
+    else if (name === "pong") {
+      this.#heard = true;
+      this.#arrived = this.#pinged;
+    }
     // `ws` closes by itself, but does not tell `close` with which code.
     else if (name === "error") this.#leave(faultOf(args[0] as Error));
     else if (name === "close") this.#gone(args[0] as number, args[1] as Buffer);
