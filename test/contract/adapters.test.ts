@@ -11,7 +11,10 @@ import { workflowMonitorHttp } from "@org/workflow-monitor-http";
 import { attachWebSocket } from "@org/workflow-monitor-ws";
 import Fastify from "fastify";
 import { describe, test } from "vitest";
-import { WebSocket } from "ws";
+import { openStream } from "../support/event-stream.js";
+import { httpGet } from "../support/http.js";
+import { eventsPath } from "../support/server.js";
+import { connect } from "../support/viewer.js";
 import { expectFault, results } from "./prove.js";
 
 async function openWebSocket(
@@ -24,7 +27,8 @@ async function openWebSocket(
   return {
     async watch(jobId, options) {
       const query = new URLSearchParams({ jobId, ...options });
-      return viewer(new WebSocket(`ws://127.0.0.1:${port}/ws?${query}`));
+      const viewer = connect(`ws://127.0.0.1:${port}/ws?${query}`);
+      return { next: () => viewer.nextText(), cut: () => viewer.socket.terminate() };
     },
     async close() {
       await adapter.close();
@@ -33,54 +37,46 @@ async function openWebSocket(
   };
 }
 
-function viewer(socket: WebSocket): AdapterViewer {
-  const waiting: (string | undefined)[] = [];
-  const readers: ((text: string | undefined) => void)[] = [];
-  let closed = false;
-  const tell = (text: string | undefined) => {
-    const reader = readers.shift();
-    if (reader) reader(text);
-    else waiting.push(text);
-  };
-  socket.on("message", (data) => tell(data.toString()));
-  socket.on("error", () => {});
-  socket.on("close", () => {
-    closed = true;
-    tell(undefined);
-  });
-  return {
-    next() {
-      if (waiting.length > 0) return Promise.resolve(waiting.shift());
-      if (closed) return Promise.resolve(undefined);
-      return new Promise((resolve) => readers.push(resolve));
-    },
-    cut: () => socket.terminate(),
-  };
-}
-
+/** `wait`: polls with a validator wait so many seconds. */
 async function openHttp(
   monitor: WorkflowMonitor,
-): Promise<Required<Pick<AdapterFixture, "poll" | "close">>> {
+  { wait }: { wait?: number } = {},
+): Promise<Required<AdapterFixture>> {
   const app = Fastify({ forceCloseConnections: true });
   await app.register(workflowMonitorHttp, { monitor });
-  const url = await app.listen({ port: 0, host: "127.0.0.1" });
+  await app.listen({ port: 0, host: "127.0.0.1" });
+  const { port } = app.server.address() as AddressInfo;
   return {
+    async watch(jobId, options) {
+      const path = eventsPath(jobId, { ...options });
+      const stream = await openStream(port, path).catch(() => undefined);
+      if (!stream) return refused(port, jobId, path);
+      return { next: () => stream.nextText(), cut: () => stream.abort() };
+    },
     async poll(jobId, ifNoneMatch) {
       const headers = ifNoneMatch === undefined ? {} : { "if-none-match": ifNoneMatch };
-      const response = await fetch(`${url}/jobs/${encodeURIComponent(jobId)}`, { headers });
-      const tag = response.headers.get("etag") ?? undefined;
-      return { status: response.status, body: await response.text(), tag };
+      const path = `/jobs/${encodeURIComponent(jobId)}${wait === undefined ? "" : `?wait=${wait}`}`;
+      const answer = await httpGet(port, path, headers);
+      return { status: answer.status, body: answer.text, tag: answer.headers.etag };
     },
     close: () => app.close(),
   };
 }
 
+/** What is no stream is a problem document: it says what an `error` frame says. */
+async function refused(port: number, jobId: string, path: string): Promise<AdapterViewer> {
+  const { json } = await httpGet(port, path, { accept: "text/event-stream" });
+  const { code, detail: message } = json<{ code: string; detail: string }>();
+  const texts = [JSON.stringify({ type: "error", jobId, code, message })];
+  return { next: async () => texts.shift(), cut: () => {} };
+}
+
 async function openBoth(monitor: WorkflowMonitor): Promise<AdapterFixture> {
-  const [push, poll] = await Promise.all([openWebSocket(monitor), openHttp(monitor)]);
+  const [ws, http] = await Promise.all([openWebSocket(monitor), openHttp(monitor)]);
   return {
-    ...push,
-    ...poll,
-    close: async () => void (await Promise.all([push.close(), poll.close()])),
+    ...http,
+    ...ws,
+    close: async () => void (await Promise.all([ws.close(), http.close()])),
   };
 }
 
@@ -92,8 +88,16 @@ describe("the WebSocket adapter", () => {
   });
 });
 
-describe("the HTTP adapter", () => {
-  adapterContract({ test, open: openHttp, supports: { watch: false, poll: true } });
+describe("the HTTP adapter, with event streams and polls", () => {
+  adapterContract({ test, open: openHttp, supports: { watch: true, poll: true, delta: true } });
+});
+
+describe("the HTTP adapter, with long-polls", () => {
+  adapterContract({
+    test,
+    open: (monitor) => openHttp(monitor, { wait: 0.05 }),
+    supports: { watch: false, poll: true },
+  });
 });
 
 describe("both, side by side", () => {

@@ -31,6 +31,11 @@ export class FrameReader {
     return frame;
   }
 
+  /** The JSON text of the next frame; undefined: nothing more comes. */
+  async nextText(): Promise<string | undefined> {
+    return (await this.#poll()) && this.text;
+  }
+
   /** The next frame, which must be of this type. */
   async expect<T extends FrameType>(type: T): Promise<FrameOf<T>> {
     return as(type, await this.next());

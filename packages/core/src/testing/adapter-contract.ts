@@ -16,7 +16,10 @@ export interface AdapterViewer {
 
 /** An adapter under test, serving one monitor. */
 export interface AdapterFixture {
-  /** For adapters that push. */
+  /**
+   * For adapters that push. One that refuses before there is a connection shows what it says as an
+   * `error` frame, and the close after it.
+   */
   watch?(jobId: string, options: { after?: string; mode?: Mode }): Promise<AdapterViewer>;
   /** For adapters that answer polls. `body` is the text, `tag` the validator, if there is one. */
   poll?(
