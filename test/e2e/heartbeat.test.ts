@@ -1,9 +1,10 @@
-import type { LeaveEvent } from "@org/workflow-monitor";
+import { allowAll, createWorkflowMonitor, type LeaveEvent } from "@org/workflow-monitor";
 import { describe, expect, test } from "vitest";
 import { ManualClock, turns } from "../support/clock.js";
 import { range } from "../support/frames.js";
 import { clientFrame, Opcode, rawUpgrade } from "../support/raw.js";
-import { startServer } from "../support/server.js";
+import { type ServerOptions, startServer } from "../support/server.js";
+import { slowClient } from "../support/slow.js";
 import type { Viewer } from "../support/viewer.js";
 import { until } from "../support/wait.js";
 
@@ -13,9 +14,9 @@ const BEAT_MS = 25_000;
 const beats = (viewer: Viewer) => viewer.frames.filter(({ type }) => type === "heartbeat");
 
 /** A server on a clock that the test moves, with one job. */
-async function start() {
+async function start(options: ServerOptions = {}) {
   const clock = new ManualClock();
-  const server = await startServer({ clock, heartbeatMs: BEAT_MS });
+  const server = await startServer({ clock, heartbeatMs: BEAT_MS, ...options });
   const left: LeaveEvent[] = [];
   server.monitor.on("leave", (event) => left.push(event));
   await server.monitor.publish({ type: "job", jobId: JOB, status: "running" });
@@ -170,5 +171,181 @@ describe("a half-open peer", () => {
     await turns();
     clock.advance(BEAT_MS);
     expect(left).toEqual([]);
+  });
+});
+
+describe("[D8] beats", () => {
+  /** Connections in memory, and how often each of them was called. */
+  function wheel(heartbeatMs = BEAT_MS) {
+    const clock = new ManualClock();
+    const monitor = createWorkflowMonitor({ authorize: allowAll, clock, heartbeatMs });
+    const { heartbeats } = monitor.egress;
+    let beats = 0;
+    const add = () => {
+      const connection = {
+        beats: 0,
+        late: 0,
+        beat(late: boolean) {
+          beats += 1;
+          connection.beats += 1;
+          if (late) connection.late += 1;
+        },
+        goAway() {},
+      };
+      const slot = heartbeats.add(connection);
+      return { connection, remove: () => heartbeats.remove(connection, slot) };
+    };
+    /** How many there are in each 25th part of `heartbeatMs`. */
+    const round = () =>
+      range(1, 25).map(() => {
+        const before = beats;
+        clock.advance(heartbeatMs / 25);
+        return beats - before;
+      });
+    return { clock, heartbeats, add, round };
+  }
+
+  test("[D8] of 1,000 connections that came at once are spread over heartbeatMs, one for each", () => {
+    const { add, round } = wheel();
+    const all = range(1, 1_000).map(add);
+    for (const _ of range(1, 3)) expect(round()).toEqual(range(1, 25).map(() => 40));
+    expect(new Set(all.map(({ connection }) => connection.beats))).toEqual(new Set([3]));
+  });
+
+  test("[D8] stay spread while connections come and go", () => {
+    const { add, round, heartbeats } = wheel();
+    let all = range(1, 500).map(add);
+    for (const _ of range(1, 10)) {
+      for (const { remove } of all.slice(0, 200)) {
+        remove();
+        remove();
+      }
+      all = [...all.slice(200), ...range(1, 200).map(add)];
+      expect(heartbeats.size).toBe(500);
+      for (const count of round()) expect(count).toBe(20);
+    }
+  });
+
+  test("[D8] are one timer, and none when nobody is there", () => {
+    const { clock, add } = wheel();
+    const before = clock.timers;
+    const all = range(1, 100).map(add);
+    expect(clock.timers).toBe(before + 1);
+    clock.advance(100 * BEAT_MS);
+    expect(clock.timers).toBe(before + 1);
+    for (const { remove } of all) remove();
+    expect(clock.timers).toBe(before);
+    const { connection } = add();
+    clock.advance(BEAT_MS);
+    expect(connection.beats).toBe(1);
+  });
+
+  test("[D8] reach event streams, too", async () => {
+    const { clock, server } = await start();
+    const viewers = await Promise.all(
+      range(1, 25).map(async () => {
+        const client = await slowClient(server.port, `/jobs/${JOB}/events`, "sse");
+        client.read();
+        return client;
+      }),
+    );
+    await until("all are served", () => viewers.every(({ frames }) => frames.length === 1));
+    for (const n of range(1, 3)) {
+      clock.advance(BEAT_MS);
+      await until("all had a beat", () => viewers.every(({ frames }) => frames.length === 1 + n));
+    }
+    for (const { frames } of viewers) {
+      expect(frames.map(({ type }) => type)).toEqual([
+        "snapshot",
+        ...range(1, 3).map(() => "heartbeat"),
+      ]);
+    }
+    const times = viewers.map(({ texts }) => texts[1]);
+    expect(new Set(times).size).toBe(25);
+  });
+
+  test.each(["ws", "sse"] as const)("[D8] add nothing to a line that is full: %s", async (kind) => {
+    const { clock, server } = await start({ present: () => "x".repeat(10_000_000) });
+    const path = kind === "ws" ? `/ws?jobId=${JOB}` : `/jobs/${JOB}/events`;
+    await slowClient(server.port, path, kind);
+    await until("it is served", () => server.monitor.stats().pinnedBytes > 10_000_000);
+    const { pinnedBytes } = server.monitor.stats();
+    clock.advance(4 * BEAT_MS);
+    expect(server.monitor.stats()).toMatchObject({ pinnedBytes, viewers: { [kind]: 1 } });
+  });
+});
+
+describe("[D8] a WebSocket that says nothing", () => {
+  test("[D8] gets two beats and is ended at the third, whichever slot it has", async () => {
+    const { clock, server, left } = await start();
+    const dead = await Promise.all(
+      range(1, 25).map(() => rawUpgrade(server.port, `/ws?jobId=${JOB}`)),
+    );
+    const count = (one: string, what: string) => one.split(what).length - 1;
+    await until("all are served", () => dead.every((one) => count(one.text(), "snapshot") === 1));
+    for (const n of range(1, 2)) {
+      clock.advance(BEAT_MS);
+      await until("all had a beat", () =>
+        dead.every((one) => count(one.text(), '"type":"heartbeat"') === n),
+      );
+      expect(left).toEqual([]);
+    }
+    clock.advance(BEAT_MS);
+    expect(left.map(({ code }) => code)).toEqual(dead.map(() => 4001));
+    await until("all are cut", () => dead.every((one) => one.ended()));
+    for (const one of dead) expect(count(one.text(), '"type":"heartbeat"')).toBe(2);
+  });
+
+  test("[D8] is ended although there are updates all the time", async () => {
+    const { clock, server, left } = await start();
+    const dead = await rawUpgrade(server.port, `/ws?jobId=${JOB}`);
+    await until("it is served", () => dead.text().includes("snapshot"));
+    for (const n of range(1, 75)) {
+      if (n <= 50) expect(left).toEqual([]);
+      await server.monitor.publish({ type: "job", jobId: JOB, message: `${n}` });
+      clock.advance(1_000);
+    }
+    expect(left).toMatchObject([{ code: 4001 }]);
+  });
+
+  test("[D8] is ended as fast when it has answered for all that it was sent before", async () => {
+    const { clock, server, left } = await start({ present: () => "x".repeat(2_000_000) });
+    const dead = await rawUpgrade(server.port, `/ws?jobId=${JOB}`);
+    await until("it is served", () => dead.received().length > 2_000_000);
+    const beat = async (n: number) => {
+      clock.advance(BEAT_MS);
+      await until("it had a beat", () => dead.text().split("timestamp").length - 1 === n);
+    };
+    await beat(1);
+    dead.socket.write(clientFrame(Opcode.pong, ""));
+    await server.get("/jobs"); // a round trip: it is there, too
+    await beat(2);
+    await beat(3);
+    expect(left).toEqual([]);
+    clock.advance(BEAT_MS);
+    expect(left).toMatchObject([{ code: 4001 }]);
+  });
+
+  test("[D8] is kept when this process stood still, whenever and however often it did", async () => {
+    const clock = new ManualClock();
+    const late = { by: 0 };
+    const server = await startServer({
+      clock: { now: () => clock.now() + late.by, setTimeout: clock.setTimeout },
+      heartbeatMs: BEAT_MS,
+    });
+    const left: LeaveEvent[] = [];
+    server.monitor.on("leave", (event) => left.push(event));
+    await server.monitor.publish({ type: "job", jobId: JOB, status: "running" });
+    const viewers = await Promise.all(range(1, 50).map(() => server.watch(JOB)));
+    for (const viewer of viewers) await viewer.expect("snapshot");
+    for (const n of range(1, 100)) {
+      // Every few seconds it stands still for a minute; what came meanwhile is read afterwards.
+      if (n % 7 === 0) late.by += 60_000;
+      clock.advance(1_000);
+      await server.poll(JOB);
+      await turns();
+    }
+    expect(left).toEqual([]);
+    expect(server.monitor.stats().viewers.ws).toBe(50);
   });
 });
