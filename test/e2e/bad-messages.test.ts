@@ -194,6 +194,20 @@ describe("ten thousand messages at once", () => {
     await undisturbed();
   });
 
+  test("behind one that waits for authorize are not kept: 4429", async () => {
+    let asked = 0;
+    const { server, undisturbed } = await startWatched({
+      authorize: ({ jobId }) => jobId === JOB || new Promise<boolean>(() => (asked += 1)),
+    });
+    const viewer = await openSubscriber(server);
+    send(viewer, subscribe("slow"));
+    await until("authorize is asked", () => asked === 1);
+    for (const n of range(1, 10_000)) send(viewer, unsubscribe(`unknown ${n}`));
+    expect(await viewer.expect("error")).toMatchObject({ code: "too_many_subscriptions" });
+    expect((await viewer.closed).code).toBe(4429);
+    await undisturbed();
+  });
+
   test("of a viewer that does not read are not answered in memory", async () => {
     const { server, undisturbed } = await startWatched();
     const stages = range(1, 500).map((n) => ({ stage: `stage ${n}`, name: "n".repeat(200) }));
