@@ -75,6 +75,9 @@ describe("a drain", () => {
       ]);
       expect(stream.events.at(-1)).toMatchObject({ type: "problem", id: undefined });
       expect(stream.parser.lastEventId).toBe(cursors[at]);
+      // Not back before this node is gone: its 503 would be final for an EventSource.
+      expect(stream.parser.retries.at(-1)).toBeGreaterThanOrEqual(4_000);
+      expect(stream.parser.retries.at(-1)).toBeLessThanOrEqual(8_000);
       expect(await stream.ended).toBe("complete");
     }
     expect(left.map(({ transport, code }) => [transport, code])).toEqual(

@@ -21,8 +21,9 @@ const GONE: EndReason = { code: CloseCode.goingAway, reason: "the client went aw
 const ROTATED: EndReason = { code: CloseCode.goingAway, reason: "rotated" };
 /** Long connections move to other nodes some time: after 5 to 10 minutes. */
 const ROTATE_MS = { least: 300_000, spread: 300_000 };
-/** When an EventSource comes back. */
+/** When an EventSource comes back; later to a node that goes, whose 503 it would take for final. */
 const RETRY_MS = { least: 1_000, spread: 2_000 };
+const RETRY_GONE_MS = { least: 4_000, spread: 4_000 };
 /** How long a node that goes waits for a last frame to leave. */
 const CLOSE_TIMEOUT_MS = 2_000;
 
@@ -87,8 +88,7 @@ export class EventStream implements Member, Beating, OutboxOwner {
     response.flushHeaders();
     const socket = this.codec === chunkedEvent ? response.socket : null;
     this.#outbox = this.#egress.outbox(socket ?? response, this);
-    const retry = Math.round(RETRY_MS.least + Math.random() * RETRY_MS.spread);
-    this.#outbox.write([asChunk(`retry: ${retry}\n\n`, this.codec), ...this.#held.flat()]);
+    this.#outbox.write([this.#retry(RETRY_MS), ...this.#held.flat()]);
     this.#held = [];
     if (this.#closed) return this.#end();
     this.#slot = this.#egress.heartbeats.add(this);
@@ -110,7 +110,9 @@ export class EventStream implements Member, Beating, OutboxOwner {
   end(reason: EndReason): void {
     if (this.#closed) return;
     this.#closed = reason;
-    if (this.#outbox) this.#end();
+    if (!this.#outbox) return;
+    if (reason.error?.code === "draining") this.#outbox.write([this.#retry(RETRY_GONE_MS)]);
+    this.#end();
   }
 
   // ── what the node sees ─────────────────────────────────────────────────────────────────────────
@@ -137,6 +139,10 @@ export class EventStream implements Member, Beating, OutboxOwner {
     this.#seat?.leave(this.#closed);
     this.#response.destroy();
     this.#onClose();
+  }
+
+  #retry({ least, spread }: typeof RETRY_MS): Buffer {
+    return asChunk(`retry: ${Math.round(least + Math.random() * spread)}\n\n`, this.codec);
   }
 
   #end(): void {
