@@ -12,8 +12,9 @@ export interface SlowClient {
   /** The JSON text of each frame that was read so far; of plain HTTP nothing. */
   readonly texts: readonly string[];
   readonly frames: Frame[];
-  /** Bytes read so far. */
+  /** Bytes read so far, and the last of them as text. */
   readonly bytes: number;
+  readonly tail: string;
   readonly closed: boolean;
   /** The close code that a WebSocket was told. */
   readonly closeCode: number | undefined;
@@ -28,6 +29,7 @@ export interface SlowClient {
 
 const HEAD_END = Buffer.from("\r\n\r\n");
 const TICK_MS = 4;
+const TAIL = 500;
 
 /** A TCP client that sends its request, and reads nothing at all until it is told to. */
 export async function slowClient(
@@ -50,6 +52,7 @@ export async function slowClient(
   const texts: string[] = [];
   const frames: Frame[] = [];
   let bytes = 0;
+  let tail = "";
   let closed = false;
   let closeCode: number | undefined;
   let timer: NodeJS.Timeout | undefined;
@@ -69,6 +72,7 @@ export async function slowClient(
   const take = (chunk: Buffer | null) => {
     if (!chunk) return 0;
     bytes += chunk.length;
+    tail = (tail + chunk.toString("latin1", Math.max(0, chunk.length - TAIL))).slice(-TAIL);
     reader.push(chunk);
     return chunk.length;
   };
@@ -79,6 +83,9 @@ export async function slowClient(
     frames,
     get bytes() {
       return bytes;
+    },
+    get tail() {
+      return tail;
     },
     get closed() {
       return closed;

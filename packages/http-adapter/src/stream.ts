@@ -90,8 +90,9 @@ export class EventStream implements Member, Beating, OutboxOwner {
     this.#outbox = this.#egress.outbox(socket ?? response, this);
     this.#outbox.write([this.#retry(RETRY_MS), ...this.#held.flat()]);
     this.#held = [];
-    if (this.#closed) return this.#end();
+    // Also one that is done: its last frames may take long to leave, and a node that goes looks here.
     this.#slot = this.#egress.heartbeats.add(this);
+    if (this.#closed) return this.#end();
     if (this.#seat) this.#outbox.add(this.#seat);
   }
 
