@@ -163,6 +163,7 @@ describe("[D9] a node that goes", () => {
     const gone = members.filter(({ ends }) => ends.length === 0).slice(0, 20);
     for (const onlooker of gone) onlooker.leave();
     const second = server.monitor.drain();
+    expect(members.filter(({ ends }) => ends.length > 0)).toHaveLength(50);
     const closing = server.monitor.close();
     await settle(clock, Promise.all([first, second, closing, server.monitor.drain()]), {
       stepMs: 50,
@@ -236,34 +237,36 @@ describe("[D9] with viewers that do not read", () => {
     ["http", `/jobs/${JOB}/events`],
   ];
 
-  test.each([
-    ["app.close()", [...SOCKETS, ...STREAMS, ...POLLS]],
-    ["monitor.close()", [...SOCKETS, ...STREAMS]],
-    ["adapter.close()", SOCKETS],
-  ] as const)(
-    "[D9] %s is done soon, and nothing is left",
-    { timeout: 20_000 },
-    async (what, asked) => {
-      const { server, left } = await start({ present: () => LARGE, drainMs: 100 });
-      await server.monitor.publish({ type: "job", jobId: "second", status: "completed" });
-      for (const [kind, path] of asked) await slowClient(server.port, path, kind);
-      await until("they are stuck", () => {
-        const { viewers, pinnedBytes } = server.monitor.stats();
-        const seen = viewers.ws + viewers.sse + left.length;
-        const watching = asked.filter(([kind]) => kind !== "http");
-        return seen === watching.length && pinnedBytes >= 2 * LARGE.length;
-      });
-      await server.get("/jobs"); // a round trip: the polls are, too
-      const closing = {
-        "app.close()": () => server.app.close(),
-        "monitor.close()": () => server.monitor.close(),
-        "adapter.close()": () => server.adapter.close(),
-      }[what];
-      await inTime(what, closing(), 8_000);
+  /** A server on which all of these are stuck. */
+  async function stuck(asked: [SlowKind, string][]): Promise<TestServer> {
+    const { server, left } = await start({ present: () => LARGE, drainMs: 100 });
+    await server.monitor.publish({ type: "job", jobId: "second", status: "completed" });
+    for (const [kind, path] of asked) await slowClient(server.port, path, kind);
+    const viewers = asked.filter(([kind]) => kind !== "http").length;
+    await until("they are stuck", () => {
+      const { viewers: now, pinnedBytes } = server.monitor.stats();
+      return now.ws + now.sse + left.length === viewers && pinnedBytes >= 2 * LARGE.length;
+    });
+    await server.get("/jobs"); // a round trip: the polls are, too
+    return server;
+  }
+
+  test("[D9] app, monitor and adapter are closed soon, and hold nothing", {
+    timeout: 20_000,
+  }, async () => {
+    const app = await stuck([...SOCKETS, ...STREAMS, ...POLLS]);
+    const monitor = await stuck([...SOCKETS, ...STREAMS]);
+    const adapter = await stuck(SOCKETS);
+    await Promise.all([
+      inTime("app.close()", app.app.close(), 8_000),
+      inTime("monitor.close()", monitor.monitor.close(), 8_000),
+      inTime("adapter.close()", adapter.adapter.close(), 8_000),
+    ]);
+    for (const server of [app, monitor, adapter]) {
       await until("nothing is held", () => server.monitor.stats().pinnedBytes === 0);
       expect(server.monitor.stats().viewers).toMatchObject({ ws: 0, sse: 0 });
-    },
-  );
+    }
+  });
 });
 
 describe("[D9] two nodes with one store", () => {

@@ -60,68 +60,66 @@ const headOf = ({ frames }: SlowClient): number => {
   return last && "cursor" in last ? (parseCursor(last.cursor)?.revision ?? 0) : 0;
 };
 
+/** What it was sent is what a healthy viewer of its kind was sent, the last of it in one snapshot frame. */
+function expectCaughtUp({ frames, texts }: SlowClient, healthy: SlowClient, head: number): void {
+  const sent = new Map<string, { text: string | undefined; event: string }>();
+  healthy.frames.forEach((frame, at) => {
+    if (frame.type !== "update") return;
+    sent.set(frame.cursor, { text: healthy.texts[at], event: JSON.stringify(frame.event) });
+  });
+  expect(revisionsIn(frames)).toEqual(range(2, head));
+  expect(frames.filter(({ type }) => type === "snapshot")).toHaveLength(2);
+  const caughtUp = as("snapshot", frames.at(-2));
+  expect(caughtUp).toMatchObject({ behind: true, resumed: true });
+  expect(caughtUp.events.length).toBeGreaterThanOrEqual(10);
+  const { epoch, revision } = parseCursor(caughtUp.cursor) as Cursor;
+  caughtUp.events.forEach((event, at, { length }) => {
+    const cursor = printCursor({ epoch, revision: revision - length + 1 + at });
+    expect(JSON.stringify(event)).toBe(sent.get(cursor)?.event);
+  });
+  frames.forEach((frame, at) => {
+    if (frame.type === "update") expect(texts[at]).toBe(sent.get(frame.cursor)?.text);
+  });
+}
+
 describe("[D2] a viewer that does not read", () => {
-  test.each(WAYS)(
-    "[D2] keeps nobody waiting, and gets in one snapshot frame what it missed: %s",
-    { timeout: 20_000 },
-    async (way) => {
-      const { server, left } = await start();
-      const healthy = [await watch(server, "WebSocket"), await watch(server, way)];
-      for (const client of healthy) client.read();
-      const never = await watch(server, way);
-      const stopped = await watch(server, way);
-      stopped.read();
-      await until("it has its first frame", () => stopped.frames.length === 1);
-      stopped.stop();
-      const slow = [never, stopped];
+  test("[D2] keeps nobody waiting, and gets in one snapshot frame what it missed", {
+    timeout: 20_000,
+  }, async () => {
+    const { server, left } = await start();
+    const ways = WAYS.slice(0, 3);
+    const healthy = await Promise.all(ways.map((way) => watch(server, way)));
+    for (const client of healthy) client.read();
+    const never = await Promise.all(ways.map((way) => watch(server, way)));
+    const stopped = await Promise.all(ways.map((way) => watch(server, way)));
+    for (const client of stopped) client.read();
+    await until("they have a frame", () => stopped.every(({ frames }) => frames.length === 1));
+    for (const client of stopped) client.stop();
+    const slow = [...never, ...stopped];
 
-      // The others have each event before the next one is published.
-      let head = 1;
-      const next = async () => {
-        head = (await say(server, head)).revision;
-        await until("the others have it", () => healthy.every((one) => headOf(one) === head));
-      };
-      while (server.monitor.stats().parked < slow.length) {
-        expect(head).toBeLessThan(1_000);
-        await next();
-      }
-      for (const _ of range(1, 10)) await next();
-      expect(server.monitor.stats().parked).toBe(slow.length);
-
-      for (const client of slow) client.read();
-      await until("they have caught up", () => slow.every((one) => headOf(one) === head));
-      expect(server.monitor.stats().parked).toBe(0);
+    // The others have each event before the next one is published.
+    let head = 1;
+    const next = async () => {
+      head = (await say(server, head)).revision;
+      await until("the others have it", () => healthy.every((one) => headOf(one) === head));
+    };
+    while (server.monitor.stats().parked < slow.length) {
+      expect(head).toBeLessThan(1_000);
       await next();
-      await until("they are live", () => slow.every((one) => headOf(one) === head));
+    }
+    for (const _ of range(1, 10)) await next();
+    expect(server.monitor.stats().parked).toBe(slow.length);
 
-      const events = new Map<string, string>();
-      const texts = new Map<string, string>();
-      const same = healthy[1] as SlowClient;
-      same.frames.forEach((frame, at) => {
-        if (frame.type !== "update") return;
-        events.set(frame.cursor, JSON.stringify(frame.event));
-        texts.set(frame.cursor, same.texts[at] as string);
-      });
-      for (const client of slow) {
-        expect(revisionsIn(client.frames)).toEqual(range(2, head));
-        const types = client.frames.map(({ type }) => type);
-        expect(types.filter((type) => type === "snapshot")).toHaveLength(2);
-        expect(types.at(-2)).toBe("snapshot");
-        const caughtUp = as("snapshot", client.frames.at(-2));
-        expect(caughtUp).toMatchObject({ behind: true, resumed: true });
-        expect(caughtUp.events.length).toBeGreaterThanOrEqual(10);
-        const { epoch, revision } = parseCursor(caughtUp.cursor) as Cursor;
-        caughtUp.events.forEach((event, at, { length }) => {
-          const cursor = printCursor({ epoch, revision: revision - length + 1 + at });
-          expect(JSON.stringify(event)).toBe(events.get(cursor));
-        });
-        client.frames.forEach((frame, at) => {
-          if (frame.type === "update") expect(client.texts[at]).toBe(texts.get(frame.cursor));
-        });
-      }
-      expect(left).toEqual([]);
-    },
-  );
+    for (const client of slow) client.read();
+    await until("they have caught up", () => slow.every((one) => headOf(one) === head));
+    expect(server.monitor.stats().parked).toBe(0);
+    await next();
+    await until("they are live", () => slow.every((one) => headOf(one) === head));
+    slow.forEach((client, at) => {
+      expectCaughtUp(client, healthy[at % ways.length] as SlowClient, head);
+    });
+    expect(left).toEqual([]);
+  });
 });
 
 /** Publishes until so many viewers are parked; returns the head. */
@@ -304,7 +302,7 @@ describe("[D4] many viewers that do not read", () => {
   test("[D4] hold no more than pinnedBytes: who is furthest behind goes first, the healthy stay", {
     timeout: 20_000,
   }, async () => {
-    const LIMIT = 600 * KIB;
+    const LIMIT = 500 * KIB;
     const FRAME = 160 * KIB;
     const { clock, server, left } = await start({
       limits: { pinnedBytes: LIMIT },
@@ -320,7 +318,7 @@ describe("[D4] many viewers that do not read", () => {
     const slow: string[] = [];
     server.monitor.on("join", ({ viewer }) => slow.push(viewer));
 
-    for (const count of range(1, 10)) {
+    for (const count of range(1, 7)) {
       await watch(server, count % 2 ? "WebSocket" : "SSE");
       await until("it is served", () => slow.length === count);
       while (server.monitor.stats().parked + left.length < count) {
@@ -335,11 +333,11 @@ describe("[D4] many viewers that do not read", () => {
         expect(server.monitor.stats().pinnedBytes).toBeLessThanOrEqual(LIMIT + FRAME);
       }
     }
-    expect(left.length).toBeGreaterThanOrEqual(3);
-    expect(left.length).toBeLessThanOrEqual(8);
+    expect(left.length).toBeGreaterThanOrEqual(2);
+    expect(left.length).toBeLessThanOrEqual(5);
     expect(left.map(({ viewer }) => viewer)).toEqual(slow.slice(0, left.length));
     for (const { code } of left) expect(code).toBe(4000);
-    expect(server.monitor.stats().parked).toBe(10 - left.length);
+    expect(server.monitor.stats().parked).toBe(7 - left.length);
   });
 });
 

@@ -443,7 +443,7 @@ describe("[D5] whatever happens between the turns", () => {
         const all = crowd.all.reduce((sum, onlooker) => sum + onlooker.delivered, 0);
         expect(monitor.stats().delivered).toBe(all);
       }),
-      { numRuns: 14 },
+      { numRuns: 10 },
     );
   });
 });
