@@ -110,6 +110,7 @@ answer<SoakCalls>({
   },
   async loseLogs(jobIds) {
     for (const tell of followers) tell("lost");
+    void logs.close();
     logs = newLogs();
     await Promise.all(
       jobIds.map((jobId) => publisher.publish({ type: "job", jobId, message: "again" })),
