@@ -6,6 +6,7 @@ export default defineConfig({
   resolve: { tsconfigPaths: !process.env.TEST_DIST },
   test: {
     include: ["test/**/*.test.ts"],
+    maxWorkers: 4, // most of what they do is wait for sockets
     coverage: { include: ["packages/*/src/**/*.ts"] },
   },
 });
