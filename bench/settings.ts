@@ -53,7 +53,7 @@ const FULL = {
   publish: { rounds: 15, events: 6_400 },
   catchUp: { viewers: 40, rounds: 7 },
   latency: { healthy: 450, stalled: 50, rounds: 5, updates: 60, everyMs: 60 },
-  memory: { stalled: 500, megabytes: 50, samples: 20, leastSeconds: 45 },
+  memory: { stalled: 500, megabytes: 100, samples: 20, leastSeconds: 45 },
 };
 const QUICK = {
   viewers: 200,
