@@ -50,8 +50,8 @@ export type ServerCalls = {
   cpu(): Promise<Cpu>;
   /** Sends that many updates, one every so many milliseconds from `afterMs` on; resolves to when each was sent. */
   pace(from: number, count: number, everyMs: number, afterMs: number): Promise<number[]>;
-  /** After a collection, in bytes: what is alive, and what the process has of the machine. */
-  memory(): Promise<{ live: number; rss: number }>;
+  /** After a collection, in bytes: what is alive, of that the buffers, and what the process has of the machine. */
+  memory(): Promise<{ live: number; buffers: number; rss: number }>;
   stats(): Promise<SubjectStats>;
   profile(file: string | null): Promise<void>;
 };

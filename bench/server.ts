@@ -65,8 +65,8 @@ answer<ServerCalls>({
       globalThis.gc?.();
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
-    const { heapUsed, external, rss } = process.memoryUsage(); // `external` has the array buffers
-    return { live: heapUsed + external, rss };
+    const { heapUsed, external, arrayBuffers, rss } = process.memoryUsage();
+    return { live: heapUsed + external, buffers: arrayBuffers, rss }; // `external` has the array buffers
   },
   async stats() {
     if (!subject?.stats) throw new Error("This subject counts nothing.");

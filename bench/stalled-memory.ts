@@ -13,8 +13,8 @@ export interface StalledMemory {
   stalled: number;
   parked: number;
   left: number;
-  /** RSS over that before anybody stalled, in MiB, against MB of events appended since. */
-  samples: { appended: number; growth: number }[];
+  /** RSS, and buffers alive, over those before anybody stalled, in MiB, against MB of events appended since. */
+  samples: { appended: number; growth: number; buffers: number }[];
   seconds: number;
 }
 export type MemoryResults = Record<StallCase, StalledMemory>;
@@ -53,7 +53,7 @@ async function measureCase(
   const job = new Job(server, viewers, target);
   await job.watch();
   await job.publish(BATCH * BATCH); // to warm up
-  const before = (await server.call("memory")).rss;
+  const before = await server.call("memory");
   const { bytes } = await server.call("stats");
   const from = performance.now();
   const result: StalledMemory = {
@@ -65,9 +65,13 @@ async function measureCase(
     seconds: 0,
   };
   const sample = async () => {
-    const { rss } = await server.call("memory");
+    const after = await server.call("memory");
     const appended = ((await server.call("stats")).bytes - bytes) / MB;
-    result.samples.push({ appended, growth: (rss - before) / MIB });
+    result.samples.push({
+      appended,
+      growth: (after.rss - before.rss) / MIB,
+      buffers: (after.buffers - before.buffers) / MIB,
+    });
     return appended;
   };
   if (one !== "nobody") {

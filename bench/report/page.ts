@@ -111,5 +111,6 @@ const howOthers = ({ requests, publish, catchUp, latency, memory }: Settings): s
 - **Stalled viewers and memory**: ${memory.stalled} viewers of a job of 500 stages (a snapshot of some 200 KB) stall one after another,
   each at a revision of its own; four of five do not even read their first snapshot. Then events are published, ${memory.megabytes} MB in all,
   and one healthy viewer gets every one of them (asserted). RSS after a collection, over that before anybody stalled, in the
-  later half of that; without stalled viewers it is the log. On a Unix socket, of which the kernel holds 200 KB, as of a slow
+  later half of that; without stalled viewers it is the log. RSS also has their sockets and what the allocator keeps, buffers alive
+  have not: they are what the viewers pin. On a Unix socket, of which the kernel holds 200 KB, as of a slow
   connection; of a loopback one it holds megabytes.`;

@@ -29,7 +29,10 @@ export function memorySection(results: MemoryResults): Section {
   const { nobody, patient } = results;
   const { stalled, megabytes } = patient;
   const cases = STALL_CASES.map((one) => results[one]);
-  const log = spread(growths(nobody)).median;
+  const over = (of: "growth" | "buffers") => {
+    const log = spread(later(nobody, of)).median;
+    return later(patient, of).map((value) => value - log);
+  };
   const perMegabyte = (one: StalledMemory) =>
     slope(laterHalf(one).map(({ appended, growth }) => [appended, growth]));
   const what = `${stalled} stalled viewers, ${megabytes} MB published`;
@@ -37,9 +40,10 @@ export function memorySection(results: MemoryResults): Section {
     table: table(
       [what, ...STALL_CASES.map((one) => CASES[one])],
       [
-        ["growth of RSS, MiB", ...cases.map((one) => spread(growths(one)).median.toFixed(1))],
+        ["growth of RSS, MiB", ...cases.map((one) => median(one, "growth"))],
+        ["of buffers alive, MiB", ...cases.map((one) => median(one, "buffers"))],
         [
-          "its slope over the later half, MiB per MB",
+          "slope of RSS over the later half, MiB per MB",
           ...cases.map((one) => perMegabyte(one).toFixed(3)),
         ],
         ["parked when all was published", ...cases.map(({ parked }) => String(parked))],
@@ -50,13 +54,9 @@ export function memorySection(results: MemoryResults): Section {
       ],
     ),
     comparisons: [
-      measured(
-        `${what}: RSS over that without them`,
-        growths(patient).map((growth) => growth - log),
-        " MiB",
-        { most: 64 },
-      ),
-      measured("… its slope over the later half", [perMegabyte(patient)], " MiB per MB", {
+      measured(`${what}: RSS over that without them`, over("growth"), " MiB", { most: 64 }),
+      measured("… buffers alive, likewise", over("buffers"), " MiB", { most: 64 }),
+      measured("… slope of RSS over the later half", [perMegabyte(patient)], " MiB per MB", {
         most: 0.05,
       }),
     ],
@@ -64,4 +64,7 @@ export function memorySection(results: MemoryResults): Section {
 }
 
 const laterHalf = ({ samples }: StalledMemory) => samples.slice(Math.floor(samples.length / 2));
-const growths = (one: StalledMemory): Series => laterHalf(one).map(({ growth }) => growth);
+const later = (one: StalledMemory, of: "growth" | "buffers"): Series =>
+  laterHalf(one).map((sample) => sample[of]);
+const median = (one: StalledMemory, of: "growth" | "buffers") =>
+  spread(later(one, of)).median.toFixed(1);
