@@ -11,7 +11,7 @@ import {
   type WorkflowMonitorError,
   type WorkflowMonitorOptions,
 } from "@org/workflow-monitor";
-import { describe, expect, onTestFinished, test } from "vitest";
+import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { ManualClock, settle, turns } from "../support/clock.js";
 import { as, range, revisionsIn } from "../support/frames.js";
 import { createCodec, FakeMember, join, watchRequest } from "../support/member.js";
@@ -967,6 +967,33 @@ describe("a job that vanishes", () => {
     expect(revisionsIn(member.frames())).toEqual([2]);
   });
 
+  test("and comes back unheard goes on: the store is asked before anybody is let go", async () => {
+    const jitter = vi.spyOn(Math, "random").mockReturnValue(0.9); // looked for every 38.5 s
+    onTestFinished(() => jitter.mockRestore());
+    const clock = new ManualClock();
+    let gone = false;
+    const { store } = announcingStore(memoryStore({ clock }), (note, tell) => {
+      if (!gone) tell(note);
+    });
+    const read: JobStore["read"] = async (...args) => (gone ? undefined : store.read(...args));
+    const { monitor } = start({ clock, store: { ...store, read } });
+    await begin(monitor);
+    const { member } = await join(monitor, JOB);
+    gone = true;
+    const pass = async (seconds: number) => {
+      for (const _ of range(1, seconds)) {
+        clock.advance(1_000);
+        await turns();
+      }
+    };
+    await pass(84); // it was looked for after 77 s: missed for 45 s
+    await say(monitor, "back");
+    gone = false;
+    await pass(60);
+    expect(member.ends).toEqual([]);
+    expect(revisionsIn(member.frames())).toEqual([2]);
+  });
+
   test("is unknown to those who come after its viewers were let go", async () => {
     const { clock, monitor, state } = vanishing();
     await begin(monitor);
@@ -1043,6 +1070,19 @@ describe("the end of a job", () => {
     await say(monitor, "live");
     expect(member.types()).toEqual(["snapshot", "update"]);
     seat.leave(BYE);
+  });
+
+  test("is not the last that a member hears who could not take it: it is told when the node goes", async () => {
+    const { clock, monitor } = start();
+    await monitor.publish({ type: "job", jobId: JOB, status: "failed" });
+    const stuck = new FakeMember();
+    stuck.writable = false;
+    await monitor.egress.join(watchRequest(JOB), stuck, null);
+    expect(monitor.stats()).toMatchObject({ rooms: 1, parked: 1, viewers: { ws: 1 } });
+    await settle(clock, monitor.drain());
+    expect(stuck.types()).toEqual(["error"]);
+    expect(stuck.ends).toMatchObject([{ code: 1012 }]);
+    expect(monitor.stats()).toMatchObject({ rooms: 0, parked: 0, viewers: { ws: 0 } });
   });
 });
 
@@ -1129,5 +1169,60 @@ describe("a cursor ahead of the room", () => {
       expect(as("snapshot", member.frames()[0])).toMatchObject({ resumed: false, events: [] });
     }
     expect(reads).toBe(2);
+  });
+
+  test("is not told that the store is away, however shortly after another it comes", async () => {
+    for (const microtasks of range(0, 20)) {
+      const { clock, monitor } = start();
+      const { epoch } = await begin(monitor);
+      await join(monitor, JOB);
+      const after = { epoch, revision: 9 };
+      const first = join(monitor, JOB, { after });
+      for (const _ of range(1, microtasks)) await Promise.resolve();
+      const second = join(monitor, JOB, { after });
+      for (const { member } of await settle(clock, Promise.all([first, second]))) {
+        expect(as("snapshot", member.frames()[0])).toMatchObject({ resumed: false });
+      }
+    }
+  });
+
+  test("is not sent back when the store has lost the log: unavailable, until there is another", async () => {
+    const clock = new ManualClock();
+    const inner = memoryStore({ clock });
+    let deaf = false;
+    let gone = false;
+    const { store } = announcingStore(inner, (note, tell) => {
+      if (!deaf) tell(note);
+    });
+    const read: JobStore["read"] = async (...args) => (gone ? undefined : store.read(...args));
+    const { monitor } = start({ clock, store: { ...store, read } });
+    await begin(monitor);
+    const { member } = await join(monitor, JOB);
+    deaf = true;
+    const after = await say(monitor, "known elsewhere");
+    gone = true;
+    expect(await refusal(settle(clock, join(monitor, JOB, { after })))).toBe("unavailable");
+    // Whoever brings less than the room has, or something else, is served: it may be all there will ever be.
+    const foreign = { epoch: "aaaaaaaaaaaa", revision: 5 };
+    const other = await settle(clock, join(monitor, JOB, { after: foreign }));
+    expect(as("snapshot", other.member.frames()[0])).toMatchObject({ resumed: false });
+    gone = false;
+    const back = await settle(clock, join(monitor, JOB, { after }));
+    expect(as("snapshot", back.member.frames()[0])).toMatchObject({ resumed: true, events: [] });
+    expect(revisionsIn(member.frames())).toEqual([2]);
+  });
+
+  test("leaves no timer behind when the node closes before it is looked for", async () => {
+    const clock = new ManualClock();
+    const { monitor } = start({ clock, store: memoryStore() });
+    const { epoch } = await begin(monitor);
+    await join(monitor, JOB);
+    const after = { epoch, revision: 9 };
+    await join(monitor, JOB, { after });
+    const waiting = refusal(join(monitor, JOB, { after })); // at most once a second
+    await turns();
+    await monitor.close();
+    expect(await waiting).toBe("draining");
+    expect(clock.timers).toBe(0);
   });
 });

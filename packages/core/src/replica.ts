@@ -25,6 +25,8 @@ export interface ReplicaListener {
   connected(connected: boolean): void;
 }
 
+type TimerName = "check" | "again" | "vanish" | "refresh";
+
 const MAX_NOTES = 1_000;
 const READ_AGAIN_MS = 1_000;
 const VANISHED_MS = 60_000;
@@ -48,12 +50,15 @@ export class Replica {
   #waiting: Announced[] | undefined;
   /** They were too many, or the connection came back meanwhile: read once more. */
   #readOnceMore = false;
-  #repairing: Promise<void> | undefined;
-  #refreshing: Promise<void> | undefined;
+  /** Both resolve to whether the store answered. */
+  #repairing: Promise<boolean> | undefined;
+  #refreshing: Promise<boolean> | undefined;
   #refreshedAt = Number.NEGATIVE_INFINITY;
   /** Numbers of the last read begun and of the last one done. */
   readonly #reads = { begun: 0, done: 0 };
-  readonly #timers = new Map<"check" | "again" | "vanish", () => void>();
+  /** Since when the store does not have the job. */
+  #missingSince: number | undefined;
+  readonly #timers = new Map<TimerName, () => void>();
 
   constructor(jobId: string, context: ReplicaContext, listener: ReplicaListener) {
     this.#jobId = jobId;
@@ -128,49 +133,56 @@ export class Replica {
   /**
    * A cursor that is ahead of the head or of another epoch: another node may know more, so the store
    * is asked, once for everybody and at most once a second. Resolves when it is known, or when a
-   * read that began after `readsBegun` did not know it either: then it is nobody's.
+   * read that began after `readsBegun` did not know it either: then it is nobody's. Rejects with
+   * `unavailable` when nobody can tell: within an epoch nobody is sent back.
    */
   async catchUpTo(cursor: Cursor, readsBegun: number): Promise<void> {
     while (!this.#closed && !this.#reaches(cursor) && this.#reads.done <= readsBegun) {
-      const { done } = this.#reads;
       this.#refreshing ??= this.#refresh().finally(() => {
         this.#refreshing = undefined;
       });
-      await this.#refreshing;
-      if (this.#reads.done === done && !this.#closed) {
+      if (!(await this.#refreshing) && !this.#closed) {
         throw new WorkflowMonitorError("unavailable", "The store does not answer: try again.");
       }
     }
+    const ahead = cursor.epoch === this.#cursor.epoch && !this.#reaches(cursor);
+    if (ahead && this.#missingSince !== undefined) {
+      throw new WorkflowMonitorError("unavailable", "The store has lost the job: try again.");
+    }
   }
 
-  async #refresh(): Promise<void> {
+  async #refresh(): Promise<boolean> {
     const { clock } = this.#context;
     const wait = this.#refreshedAt + READ_AGAIN_MS - clock.now();
-    if (wait > 0) await new Promise<void>((resolve) => clock.setTimeout(resolve, wait));
+    // Does not end when this closes: who waits is told by the room.
+    if (wait > 0) await new Promise<void>((resolve) => this.#setTimer("refresh", wait, resolve));
     this.#refreshedAt = clock.now();
-    await this.#repair();
+    return this.#repair();
   }
 
   /** Reads what announcements did not bring. One read at a time. */
-  #repair(): Promise<void> {
+  #repair(): Promise<boolean> {
     this.#repairing ??= this.#readAndTake();
     return this.#repairing;
   }
 
-  async #readAndTake(): Promise<void> {
+  async #readAndTake(): Promise<boolean> {
     this.#waiting = [];
+    let answered = false;
     try {
       const record = await this.#read(this.#cursor);
-      if (this.#closed) return;
+      answered = true;
+      if (this.#closed) return answered;
       if (record && !record.expired) this.#take(record);
       else this.#missing();
     } catch (thrown) {
-      if (this.#closed) return;
+      if (this.#closed) return answered;
       this.#context.logger.warn({ jobId: this.#jobId, err: thrown }, "the store does not answer");
       this.#setTimer("again", READ_AGAIN_MS, () => void this.#repair());
     }
     this.#repairing = undefined;
     this.#hearWaiting();
+    return answered;
   }
 
   async #read(after?: Cursor): Promise<JobRecord | undefined> {
@@ -224,7 +236,7 @@ export class Replica {
   }
 
   #advance(cursor: Cursor, revisions: readonly Revision[]): void {
-    this.#cancelTimer("vanish");
+    this.#found();
     const { clock, limits, stallTimeoutMs } = this.#context;
     let { job } = this;
     const jobs = revisions.map(({ patch }) => {
@@ -242,7 +254,7 @@ export class Replica {
   }
 
   #take({ cursor, job, events = [] }: JobRecord): void {
-    this.#cancelTimer("vanish");
+    this.#found();
     const sameEpoch = cursor.epoch === this.#cursor.epoch;
     const missed = sameEpoch ? cursor.revision - this.#cursor.revision : Number.POSITIVE_INFINITY;
     if (!job || missed <= 0) return;
@@ -255,8 +267,17 @@ export class Replica {
 
   /** The store lost it, or its time is over. A publisher may bring it back. SPEC R15. */
   #missing(): void {
-    if (this.#timers.has("vanish")) return;
-    this.#setTimer("vanish", VANISHED_MS, () => this.#listener.vanished());
+    const now = this.#context.clock.now();
+    this.#missingSince ??= now;
+    const rest = this.#missingSince + VANISHED_MS - now;
+    if (rest <= 0) this.#listener.vanished();
+    // It may be back unheard: what is read then decides.
+    else this.#setTimer("vanish", rest, () => void this.#repair());
+  }
+
+  #found(): void {
+    this.#missingSince = undefined;
+    this.#cancelTimer("vanish");
   }
 
   /** Announcements can get lost in silence. */
@@ -267,7 +288,7 @@ export class Replica {
     });
   }
 
-  #setTimer(name: "check" | "again" | "vanish", ms: number, fn: () => void): void {
+  #setTimer(name: TimerName, ms: number, fn: () => void): void {
     this.#cancelTimer(name);
     const cancel = this.#context.clock.setTimeout(() => {
       this.#timers.delete(name);
@@ -276,7 +297,7 @@ export class Replica {
     this.#timers.set(name, cancel);
   }
 
-  #cancelTimer(name: "check" | "again" | "vanish"): void {
+  #cancelTimer(name: TimerName): void {
     this.#timers.get(name)?.();
     this.#timers.delete(name);
   }

@@ -54,6 +54,7 @@ const TURN_MEMBERS = 2_000;
 export class Room implements SeatOwner {
   readonly jobId: string;
   readonly #context: RoomContext;
+  /** Called when it takes nobody any more, and when it is over. */
   readonly #onClose: () => void;
   readonly #replica: Replica;
   readonly #opened: Promise<void>;
@@ -114,6 +115,10 @@ export class Room implements SeatOwner {
 
   get parked(): number {
     return this.#parked.size;
+  }
+
+  get closed(): boolean {
+    return this.#closed;
   }
 
   /**

@@ -31,6 +31,8 @@ export class RoomManager {
   readonly #options: RoomsOptions;
   readonly #context: RoomContext;
   readonly #rooms = new Map<string, Room>();
+  /** Those that take nobody any more, but have members who could not take their answer yet. */
+  readonly #answering = new Set<Room>();
   readonly #viewers: Record<Transport, number> = {
     ws: 0,
     sse: 0,
@@ -55,9 +57,9 @@ export class RoomManager {
   }
 
   get stats() {
-    let parked = 0;
-    for (const room of this.#rooms.values()) parked += room.parked;
-    return { rooms: this.#rooms.size, parked, viewers: { ...this.#viewers } };
+    const all = this.#all();
+    const parked = all.reduce((sum, room) => sum + room.parked, 0);
+    return { rooms: all.length, parked, viewers: { ...this.#viewers } };
   }
 
   /** The store is away for at least one room. */
@@ -119,7 +121,7 @@ export class RoomManager {
   async drain(spreadMs: number): Promise<void> {
     this.#draining = true;
     const { clock } = this.#options;
-    const all = [...this.#rooms.values()].flatMap((room) => {
+    const all = this.#all().flatMap((room) => {
       const error = draining(room.jobId);
       return room.seats().map((seat) => ({ seat, dismiss: () => room.dismiss(seat, error) }));
     });
@@ -135,10 +137,14 @@ export class RoomManager {
       for (const { dismiss } of others.slice(told, upTo)) dismiss();
       told = upTo;
     }
-    for (const room of [...this.#rooms.values()]) {
+    for (const room of this.#all()) {
       room.endAll(draining(room.jobId));
       room.close();
     }
+  }
+
+  #all(): Room[] {
+    return [...this.#rooms.values(), ...this.#answering];
   }
 
   #room(jobId: string): Room {
@@ -147,6 +153,8 @@ export class RoomManager {
       const opened = new Room(jobId, this.#context, () => {
         // A late close of an old room leaves its successor alone.
         if (this.#rooms.get(jobId) === opened) this.#rooms.delete(jobId);
+        if (opened.closed) this.#answering.delete(opened);
+        else this.#answering.add(opened);
       });
       room = opened;
       this.#rooms.set(jobId, room);
