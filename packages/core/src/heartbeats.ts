@@ -1,6 +1,6 @@
 import type { WorkflowMonitorError } from "./errors.js";
 import type { Clock } from "./host.js";
-import { LEAST_BYTES_PER_MS } from "./outbox.js";
+import { LEAST_BYTES_PER_MS } from "./in-flight.js";
 
 /** A connection that stays: it wants a beat every `heartbeatMs`, and to know when this node goes. */
 export interface Beating {

@@ -56,7 +56,8 @@ export type { JobBody } from "./bodies.js";
 export type { EndReason, Member, Seat, Service } from "./seat.js";
 // ./room.js
 export type { LeaveEvent, ViewerEvent } from "./rooms.js";
-export type { Answering, Outbox, OutboxOwner, Sink } from "./outbox.js";
+export type { Answering } from "./in-flight.js";
+export type { Outbox, OutboxOwner, Sink } from "./outbox.js";
 export type { Authorize, AuthorizeRequest } from "./authorize.js";
 export { allowAll } from "./authorize.js";
 export type { Beating } from "./heartbeats.js";
