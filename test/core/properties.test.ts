@@ -282,6 +282,24 @@ test("[R1] the patches of a fold lead from its base to its end, to the letter", 
 });
 
 test.each([
+  ["at the same time", at(2), at(2)],
+  ["later", at(3), at(2)],
+])(
+  "[R1] progress that a batch begins with and drops, said %s, is in no revision",
+  (_, dropped, kept) => {
+    const base = play(stage("a", { progress: 0 }));
+    const events = [
+      stage("a", { timestamp: dropped, progress: 10 }),
+      stage("a", { timestamp: kept, progress: 20 }),
+    ];
+    const { job, revisions } = foldOf(events, { ...NEW, job: base });
+    expect(revisions).toHaveLength(1);
+    expect(job).toEqual(from(base, events[1]!));
+    expect(applyPatch(base, revisions[0]!.patch)).toEqual(job);
+  },
+);
+
+test.each([
   ["any events", anyEvents],
   ["much progress", reports],
 ])("[R1] every revision of %s is its base and the events so far", (_, arbitrary) => {

@@ -83,6 +83,7 @@ export function fold(
     overtakers.size === 0
       ? steps
       : replay(
+          steps[0]?.before as JobState,
           steps.filter((s) => !overtakers.has(s)),
           maxStages,
         );
@@ -138,8 +139,8 @@ function coalesce(steps: readonly Step[]): Map<Step, Step> {
 }
 
 /** The same events without those that were left out: a revision's state is the fold of the events that are there. R1. */
-function replay(steps: readonly Step[], maxStages: number): Step[] {
-  let job = steps[0]?.before as JobState;
+function replay(base: JobState, steps: readonly Step[], maxStages: number): Step[] {
+  let job = base;
   return steps.map((step) => {
     const before = job;
     job = reduce(before, step.event, maxStages);
