@@ -994,6 +994,35 @@ describe("a job that vanishes", () => {
     expect(revisionsIn(member.frames())).toEqual([2]);
   });
 
+  test("is unknown to those who wait while its viewers are let go", async () => {
+    const clock = new ManualClock();
+    const inner = memoryStore({ clock });
+    let gone = false;
+    let answer = Promise.resolve();
+    const read: JobStore["read"] = async (...args) => {
+      if (!gone) return inner.read(...args);
+      await answer;
+      return undefined;
+    };
+    const { monitor } = start({ clock, store: { ...inner, read } });
+    await begin(monitor);
+    const { member } = await join(monitor, JOB);
+    gone = true;
+    clock.advance(40_000);
+    await turns();
+    let deliver = () => {};
+    answer = new Promise((resolve) => {
+      deliver = resolve;
+    });
+    clock.advance(60_000);
+    const after = { epoch: "aaaaaaaaaaaa", revision: 5 };
+    const waiting = refusal(join(monitor, JOB, { after }));
+    await turns();
+    deliver();
+    expect(await waiting).toBe("unknown_job");
+    expect(member.ends).toMatchObject([{ code: 4404 }]);
+  });
+
   test("is unknown to those who come after its viewers were let go", async () => {
     const { clock, monitor, state } = vanishing();
     await begin(monitor);

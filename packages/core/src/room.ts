@@ -60,7 +60,7 @@ export class Room implements SeatOwner {
   readonly #opened: Promise<void>;
   /** Rejects when the room closes: nobody waits on for a store that does not answer. */
   readonly #closing: Promise<never>;
-  #giveUp = () => {};
+  #giveUp = (_: WorkflowMonitorError) => {};
   #cohorts: Cohort[] = [];
   readonly #parked = new Set<Seat>();
   #live = 0;
@@ -87,8 +87,9 @@ export class Room implements SeatOwner {
       advanced: (revisions, jobs) => this.#guarded(() => this.#flush(revisions, jobs)),
       jumped: () => this.#guarded(() => this.#moveAll()),
       vanished: () => {
-        this.endAll(unknownJob(jobId));
-        this.close();
+        const error = unknownJob(jobId);
+        this.endAll(error);
+        this.close(error);
       },
       connected: (connected) => {
         if (connected) context.stale.delete(this);
@@ -96,7 +97,7 @@ export class Room implements SeatOwner {
       },
     });
     const closing = new Promise<never>((_, reject) => {
-      this.#giveUp = () => reject(draining(jobId));
+      this.#giveUp = reject;
     });
     closing.catch(() => {});
     this.#closing = closing;
@@ -171,14 +172,15 @@ export class Room implements SeatOwner {
     for (const seat of this.seats()) this.dismiss(seat, error);
   }
 
-  close(): void {
+  /** @param error what those are told who are about to join */
+  close(error = draining(this.jobId)): void {
     if (this.#closed) return;
     this.#closed = true;
     this.#cancelLinger?.();
     this.#cancelBig?.();
     clearImmediate(this.#nextTurn);
     this.#context.stale.delete(this);
-    this.#giveUp();
+    this.#giveUp(error);
     this.#replica.close();
     this.#onClose();
   }
