@@ -26,6 +26,7 @@ export class Outbox {
   readonly #sink: Sink;
   readonly #owner: OutboxOwner;
   readonly #inFlight: InFlight;
+  readonly #most: number;
   /** The seats in the order in which they are served, linked: most connections have one, and an array costs more. */
   #first: Seat | undefined;
   #draining = false;
@@ -36,12 +37,12 @@ export class Outbox {
     this.#inFlight = inFlight;
     this.#sink = sink;
     this.#owner = owner;
+    // Below its own mark a sink never says that it has drained.
+    this.#most = Math.max(inFlight.inFlightBytes, sink.writableHighWaterMark);
   }
 
   get writable(): boolean {
-    const { writableLength, writableHighWaterMark } = this.#sink;
-    // Below its own mark a sink never says that it has drained.
-    if (writableLength < Math.max(this.#inFlight.inFlightBytes, writableHighWaterMark)) return true;
+    if (this.#sink.writableLength < this.#most) return true;
     this.#awaitDrain(); // others may have filled it: a WebSocket's own frames
     return false;
   }

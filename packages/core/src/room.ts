@@ -274,7 +274,9 @@ export class Room implements SeatOwner {
   #sendUpdates(cohort: Cohort): void {
     const { updates, revisions } = cohort;
     let sent = 0;
-    for (const seat of [...cohort.live]) {
+    const seats = cohort.live.slice();
+    for (let at = 0; at < seats.length; at++) {
+      const seat = seats[at] as Seat;
       if (seat.cohort !== cohort) continue;
       if (!seat.member.writable) this.#park(seat);
       else if (this.#write(seat, updates)) sent += 1;
