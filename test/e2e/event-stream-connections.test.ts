@@ -7,6 +7,7 @@ import { describe, expect, onTestFinished, test } from "vitest";
 import { ManualClock, turns } from "../support/clock.js";
 import { EventStream } from "../support/event-stream.js";
 import { range } from "../support/frames.js";
+import { untilGone } from "../support/hooks.js";
 import { rawConnect } from "../support/raw.js";
 import { eventsPath, type ServerOptions, startServer } from "../support/server.js";
 import { countingStore } from "../support/stores.js";
@@ -305,6 +306,19 @@ describe("a client that goes", () => {
       expect(clock.timers).toBe(timers);
     },
   );
+
+  test("leaves nothing behind although it went while a hook of the host was at work", async () => {
+    const hook = untilGone();
+    const server = await start({ prepare: (app) => app.addHook("preHandler", hook.run) });
+    const client = await rawConnect(server.port);
+    client.socket.write(streamRequest());
+    await until("the hook is at work", () => hook.asked === 1);
+    client.socket.destroy();
+    const disconnected = () => server.lines.filter(({ context }) => context.transport === "sse");
+    await until("it was a viewer", () => hook.done === 1 && disconnected().length === 1);
+    expect(disconnected()).toMatchObject([{ context: { code: 1001 } }]);
+    expect(server.monitor.stats()).toMatchObject({ parked: 0, viewers: { sse: 0 } });
+  });
 
   test("by the hundred, all at once, disturbs nobody", async () => {
     const server = await start();

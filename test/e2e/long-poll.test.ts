@@ -2,6 +2,7 @@ import { printCursor, type ViewerEvent } from "@org/workflow-monitor";
 import { describe, expect, test } from "vitest";
 import { ManualClock, turns } from "../support/clock.js";
 import { range } from "../support/frames.js";
+import { untilGone } from "../support/hooks.js";
 import type { Answer } from "../support/http.js";
 import { rawConnect } from "../support/raw.js";
 import { type ServerOptions, startServer, type TestServer } from "../support/server.js";
@@ -228,6 +229,25 @@ describe.each(WAYS)("[D6] a poll of %s that waits", (_name, { ask, late, zero, o
     clock.advance(5_000); // the room lingers
     await until("nothing follows the job", () => store.counts.following === 0);
     expect(server.monitor.stats()).toMatchObject({ rooms: 0, parked: 0, pinnedBytes: 0 });
+    expect(clock.timers).toBe(timers);
+  });
+
+  test("leaves nothing behind when it is aborted while a hook of the host is at work", async () => {
+    const hook = untilGone();
+    const prepare: ServerOptions["prepare"] = (app) => app.addHook("preHandler", hook.run);
+    const { store, counts } = countingStore();
+    const { clock, server, cursor } = await start({ store, prepare });
+    const timers = clock.timers;
+    const path = of === "job" ? `/jobs/${JOB}?wait=20` : `/jobs/${JOB}/events?wait=20`;
+    const { socket } = await rawConnect(server.port);
+    socket.write(`GET ${path} HTTP/1.1\r\nHost: x\r\nIf-None-Match: "${cursor}"\r\n\r\n`);
+    await until("the hook is at work", () => hook.asked === 1);
+    socket.destroy();
+    await until("it came to the room", () => hook.done === 1 && counts.following === 1);
+    await turns();
+    expect(server.monitor.stats().viewers.longPoll).toBe(0);
+    clock.advance(5_000); // the room lingers
+    expect(server.monitor.stats().rooms).toBe(0);
     expect(clock.timers).toBe(timers);
   });
 

@@ -9,6 +9,7 @@ import {
   type WatchRequest,
 } from "@org/workflow-monitor";
 import type { FastifyReply } from "fastify";
+import { onceClosed } from "./closed.js";
 import { jsonText } from "./codec.js";
 
 /** How a poll went: where it stood, and the frame that answers it, unless there was nothing new. */
@@ -38,9 +39,7 @@ export async function poll(
   { after, waitMs, isNews }: PollOptions,
 ): Promise<Answered | undefined> {
   const poller = new Poller(waitMs > 0 && after ? "long-poll" : "poll");
-  const { raw } = reply;
-  const aborted = () => poller.end(GONE);
-  raw.once("close", aborted);
+  const answered = onceClosed(reply.raw, () => poller.end(GONE));
   try {
     const seat = await egress.join(request, poller, after);
     if (!poller.isOver && !isNews?.(seat)) {
@@ -52,7 +51,7 @@ export async function poll(
     if (poller.outcome?.error) throw poller.outcome.error;
     return poller.outcome === GONE ? undefined : { seat, frame: poller.frame };
   } finally {
-    raw.off("close", aborted);
+    answered();
   }
 }
 

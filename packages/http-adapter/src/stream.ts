@@ -15,6 +15,7 @@ import {
   type WorkflowMonitorError,
 } from "@org/workflow-monitor";
 import type { FastifyReply, FastifyRequest } from "fastify";
+import { onceClosed } from "./closed.js";
 import { asChunk, chunkedEvent, serverSentEvent } from "./codec.js";
 
 const GONE: EndReason = { code: CloseCode.goingAway, reason: "the client went away" };
@@ -59,7 +60,7 @@ export class EventStream implements Member, Beating, OutboxOwner {
 
   /** Joins the job's room. Rejects with a WorkflowMonitorError: then nothing was written. */
   async open(request: WatchRequest, after: Cursor | null): Promise<Seat> {
-    this.#response.once("close", () => this.#onClose());
+    onceClosed(this.#response, () => this.#onClose());
     const seat = await this.#egress.join(request, this, after);
     this.#seat = seat;
     if (this.#closed?.error) throw this.#closed.error;
