@@ -4,6 +4,7 @@ import {
   type JobStore,
   memoryStore,
   type Note,
+  WorkflowMonitorError,
 } from "@org/workflow-monitor";
 import { workflowMonitorHttp } from "@org/workflow-monitor-http";
 import Fastify from "fastify";
@@ -135,6 +136,15 @@ test("[R15] a job that is run again after its time to read is its next run", asy
   await monitor.run("job", plan, ({ stage }) => stage("a", () => 2));
   expect(await monitor.get("job")).toMatchObject({ run: 2, status: "completed" });
   await monitor.close();
+});
+
+test("what a store says of its failure is told as far as a close frame has room for it", async () => {
+  const message = `${"ü".repeat(61)}€€`; // its 123rd byte is in the middle of a character
+  const failing = () => Promise.reject(new WorkflowMonitorError("unavailable", message));
+  const server = await startServer({ store: { ...memoryStore(), read: failing } });
+  const viewer = connect(server.wsUrl("job"));
+  expect(await viewer.expect("error")).toMatchObject({ code: "unavailable", message });
+  expect(await viewer.closed).toEqual({ code: 1013, reason: "ü".repeat(61) });
 });
 
 test("a watch can be left while it waits, and leaves its seat", async () => {

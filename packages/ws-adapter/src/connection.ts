@@ -35,6 +35,10 @@ function faultOf(error: NodeJS.ErrnoException): EndReason {
   return { code: FAULT_CODES.get(code) ?? 1002, reason: message };
 }
 
+/** What fits of a reason. A character that is cut would become another one, which is longer. */
+const fitting = (reason: string): string =>
+  new TextDecoder().decode(Buffer.from(reason).subarray(0, MAX_REASON_BYTES), { stream: true });
+
 const NO_PONG: EndReason = { code: CloseCode.noPong, reason: "no pong" };
 const UNSUBSCRIBED: EndReason = { code: CloseCode.done, reason: "unsubscribed" };
 const NOTHING = new Uint8Array();
@@ -152,7 +156,7 @@ export class Connection extends WebSocket implements Beating, Carrier, OutboxOwn
     if (this.#closed) return;
     this.#leave(reason);
     const { code } = reason;
-    const text = Buffer.from(reason.reason).subarray(0, MAX_REASON_BYTES).toString();
+    const text = fitting(reason.reason);
     if (code !== CloseCode.done || this.#socket.writableLength === 0) this.close(code, text);
     else this.#socket.write(NOTHING, () => this.close(code, text));
   }
