@@ -2,7 +2,7 @@ import { allowAll, createWorkflowMonitor, type LeaveEvent } from "@org/workflow-
 import { describe, expect, test } from "vitest";
 import { ManualClock, turns } from "../support/clock.js";
 import { range } from "../support/frames.js";
-import { clientFrame, Opcode, rawUpgrade } from "../support/raw.js";
+import { clientFrame, Opcode, pings, rawUpgrade } from "../support/raw.js";
 import { type ServerOptions, startServer } from "../support/server.js";
 import { slowClient } from "../support/slow.js";
 import type { Viewer } from "../support/viewer.js";
@@ -317,10 +317,44 @@ describe("[D8] a WebSocket that says nothing", () => {
       await until("it had a beat", () => dead.text().split("timestamp").length - 1 === n);
     };
     await beat(1);
-    dead.socket.write(clientFrame(Opcode.pong, ""));
+    await until("it had a ping", () => pings(dead).length === 1);
+    dead.socket.write(clientFrame(Opcode.pong, pings(dead)[0] as string));
     await server.get("/jobs"); // a round trip: it is there, too
     await beat(2);
     await beat(3);
+    expect(left).toEqual([]);
+    clock.advance(BEAT_MS);
+    expect(left).toMatchObject([{ code: 4001 }]);
+  });
+
+  test("[D8] has answered for no more than what came before the ping that it answers", async () => {
+    const { clock, server, left } = await start({ present: () => "x".repeat(3_000_000) });
+    const far = await rawUpgrade(server.port, `/ws?jobId=${JOB}`);
+    await until("it is served", () => far.received().length > 3_000_000);
+    clock.advance(BEAT_MS);
+    await until("it had a ping", () => pings(far).length === 1);
+    await server.monitor.publish({ type: "job", jobId: JOB, message: "more" });
+    await until("it is served", () => far.received().length > 6_000_000);
+    clock.advance(BEAT_MS);
+    far.socket.write(clientFrame(Opcode.pong, pings(far)[0] as string));
+    await server.get("/jobs"); // a round trip: it is there, too
+    // 3 MB are on their way since: 183 s, and two beats.
+    for (const _ of range(1, 9)) clock.advance(BEAT_MS);
+    expect(left).toEqual([]);
+    clock.advance(BEAT_MS);
+    expect(left).toMatchObject([{ code: 4001 }]);
+  });
+
+  test("[D8] learns nothing from pongs that it was not asked for", async () => {
+    const { clock, server, left } = await start({ present: () => "x".repeat(1_000_000) });
+    const odd = await rawUpgrade(server.port, `/ws?jobId=${JOB}`);
+    await until("it is served", () => odd.received().length > 1_000_000);
+    for (const payload of ["", "x", "-1", "Infinity", "1e300", "99999999999"]) {
+      odd.socket.write(clientFrame(Opcode.pong, payload));
+    }
+    await server.get("/jobs"); // a round trip: they are there, too
+    // 1 MB may be on its way for 61 s: two beats more.
+    for (const _ of range(1, 4)) clock.advance(BEAT_MS);
     expect(left).toEqual([]);
     clock.advance(BEAT_MS);
     expect(left).toMatchObject([{ code: 4001 }]);

@@ -74,3 +74,12 @@ export function clientFrame(opcode: number, payload: string | Buffer, fin = true
 }
 
 export const Opcode = { continuation: 0, text: 1, binary: 2, close: 8, pong: 10 } as const;
+
+const PING = String.fromCharCode(0x89);
+
+/** What the WebSocket pings that came so far carry: how many bytes had been written before each. */
+export const pings = (client: RawClient): string[] =>
+  client
+    .text()
+    .split(PING)
+    .flatMap((frame) => /^.(\d+)/s.exec(frame)?.slice(1) ?? []);

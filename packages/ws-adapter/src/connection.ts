@@ -71,8 +71,7 @@ export class Connection extends WebSocket implements Beating, Carrier, OutboxOwn
   /** Heard from the peer since the last beat. */
   #heard = true;
   #silentBeats = 0;
-  /** Bytes that had been written at the last ping, and at the last one that was answered. */
-  #pinged = 0;
+  /** Bytes that had been written at the last ping that was answered: it carried their number. */
   #arrived = 0;
 
   /** After the handshake, before anything is awaited: what comes meanwhile is not lost. */
@@ -197,9 +196,8 @@ export class Connection extends WebSocket implements Beating, Carrier, OutboxOwn
     const { heartbeats } = this.#hub.egress;
     const underWay = heartbeats.beatsFor(bytesWritten - this.#arrived);
     if (this.#silentBeats >= 2 + Math.floor(underWay)) return this.giveUp(NO_PONG);
-    this.#pinged = bytesWritten;
     this.#sendHeartbeat();
-    if (this.writable) this.ping();
+    if (this.writable) this.ping(String(bytesWritten));
   }
 
   goAway(error: WorkflowMonitorError): void {
@@ -225,14 +223,17 @@ export class Connection extends WebSocket implements Beating, Carrier, OutboxOwn
   /** What `ws` tells is heard here: listeners would be a table of their own for each viewer. */
   override emit(name: string | symbol, ...args: unknown[]): boolean {
     if (name === "message") this.#receive(String(args[0] as RawData), args[1] as boolean);
-    else if (name === "pong") {
-      this.#heard = true;
-      this.#arrived = this.#pinged;
-    }
+    else if (name === "pong") this.#ponged(Number(args[0] as Buffer));
     // `ws` closes by itself, but does not tell `close` with which code.
     else if (name === "error") this.#leave(faultOf(args[0] as Error));
     else if (name === "close") this.#gone(args[0] as number, args[1] as Buffer);
     return true;
+  }
+
+  /** @param bytes what its ping carried; NaN or 0 of one that nobody asked for */
+  #ponged(bytes: number): void {
+    this.#heard = true;
+    if (bytes > this.#arrived && bytes <= this.#socket.bytesWritten) this.#arrived = bytes;
   }
 
   #gone(code: number, reason: Buffer): void {
