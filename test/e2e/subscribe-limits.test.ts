@@ -2,7 +2,9 @@ import { printCursor } from "@org/workflow-monitor";
 import { describe, expect, test } from "vitest";
 import { ManualClock } from "../support/clock.js";
 import { range } from "../support/frames.js";
+import { clientFrame, Opcode } from "../support/raw.js";
 import { type ServerOptions, startServer, type TestServer } from "../support/server.js";
+import { slowClient } from "../support/slow.js";
 import {
   handled,
   openSubscriber,
@@ -82,6 +84,43 @@ describe("[D7] what is refused is told, and ends nothing else", () => {
     expect(await viewer.expect("snapshot")).toMatchObject({ jobId: "job 1" });
     send(viewer, unsubscribe("job 1"), subscribe("job 65"));
     expect(await viewer.expect("snapshot")).toMatchObject({ jobId: "job 65" });
+  });
+
+  test("a job that is unknown, on a line that is full of another", async () => {
+    const jobsPerConnection = 3;
+    const { server } = await start(["large"], {
+      limits: { jobsPerConnection },
+      present: () => "x".repeat(10_000_000), // more than the kernel hides
+    });
+    const slow = await slowClient(server.port, "/ws?jobId=large");
+    await until("it is full", () => server.monitor.stats().pinnedBytes > 10_000_000);
+    const ask = (jobId: string) =>
+      slow.socket.write(clientFrame(Opcode.text, JSON.stringify(subscribe(jobId))));
+    for (const n of range(1, jobsPerConnection)) ask(`unknown ${n}`);
+    slow.read();
+    await until("all is told", () => slow.frames.length === 1 + jobsPerConnection);
+    expect(slow.frames).toMatchObject([
+      { type: "snapshot", jobId: "large" },
+      ...range(1, jobsPerConnection).map((n) => ({ type: "error", jobId: `unknown ${n}` })),
+    ]);
+    expect(slow.closed).toBe(false);
+  });
+
+  test("what is asked without end by one who reads no answer, until the connection closes", async () => {
+    const { clock, server } = await start(["large"], {
+      limits: { jobsPerConnection: 3 },
+      present: () => "x".repeat(10_000_000),
+    });
+    const codes: number[] = [];
+    server.monitor.on("leave", ({ code }) => codes.push(code));
+    const slow = await slowClient(server.port, "/ws?jobId=large");
+    await until("it is full", () => server.monitor.stats().pinnedBytes > 10_000_000);
+    for (const n of range(1, 4)) {
+      clock.advance(100);
+      slow.socket.write(clientFrame(Opcode.text, JSON.stringify(subscribe(`unknown ${n}`))));
+    }
+    await until("it has left", () => codes.length > 0);
+    expect(codes).toEqual([4429]);
   });
 
   test("limits are the host's to set", async () => {

@@ -140,7 +140,7 @@ export class Connection extends WebSocket implements Beating, Carrier, OutboxOwn
   }
 
   refuseJob(error: WorkflowMonitorError): void {
-    if (this.writable) this.deliver([encodeError(textMessage, error)]);
+    if (this.requests.mayRefuse(this.writable)) this.deliver([encodeError(textMessage, error)]);
     else this.finish({ code: CloseCode.tooMany, reason: "it does not read its answers" });
   }
 

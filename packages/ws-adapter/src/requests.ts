@@ -40,6 +40,8 @@ export class Requests {
   /** One is handled after another. */
   #last: Promise<void> = Promise.resolve();
   #waiting = 0;
+  /** Refusals since the connection was last writable. */
+  #unread = 0;
   /** How the last subscription ended. */
   #outcome: EndReason | undefined;
   #cancelIdle: (() => void) | undefined;
@@ -76,6 +78,12 @@ export class Requests {
       if (!this.#idle) return;
       this.#connection.refuse(new WorkflowMonitorError("subscribe_timeout", message));
     }, SUBSCRIBE_MS);
+  }
+
+  /** False: it asks, but does not read its answers. A line may be full of what it watches, though. */
+  mayRefuse(writable: boolean): boolean {
+    this.#unread = writable ? 0 : this.#unread + 1;
+    return this.#unread <= this.#connection.egress.limits.jobsPerConnection;
   }
 
   get #idle(): boolean {
