@@ -177,6 +177,34 @@ describe("[D7] subscribing and unsubscribing are handled one after another", () 
     expect(server.monitor.stats().viewers.ws).toBe(1);
   });
 
+  test.each([
+    ["subscribe", subscribe("a"), 1],
+    ["unsubscribe", unsubscribe("a"), 0],
+  ])("also after the job that it was opened for: %s", async (_, message, left) => {
+    const asked: ((may: boolean) => void)[] = [];
+    const { server } = await start(["a", "b"], {
+      authorize: ({ jobId }) =>
+        jobId === "b" || new Promise<boolean>((resolve) => asked.push(resolve)),
+    });
+    const viewer = await server.watch("a");
+    await until("authorize is asked", () => asked.length === 1);
+    send(viewer, message, subscribe("b"));
+    await handled(viewer);
+    asked[0]?.(true);
+    if (left > 0) await until("authorize is asked again", () => asked.length === 2);
+    asked[1]?.(true);
+    await viewer.readUntil((frame) => "jobId" in frame && frame.jobId === "b");
+    expect(server.monitor.stats().viewers.ws).toBe(left + 1);
+    await say(server, "a", "once");
+    await say(server, "b", "last");
+    const updates = await viewer.readUntil(
+      (frame) => frame.type === "update" && frame.jobId === "b",
+    );
+    expect(updates.map((frame) => "jobId" in frame && frame.jobId)).toEqual(
+      left > 0 ? ["a", "b"] : ["b"],
+    );
+  });
+
   test("a ping is answered before there is anything to watch", async () => {
     const { server } = await start();
     const viewer = await openSubscriber(server);

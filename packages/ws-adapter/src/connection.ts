@@ -64,6 +64,8 @@ export class Connection extends WebSocket implements Beating, Carrier, OutboxOwn
   #slot = 0;
   #closed: EndReason | undefined;
   #handshake = "";
+  /** The job that it was opened for, until that is watched or refused. */
+  #opening: { jobId: string; joined: Promise<void> } | undefined;
   /** Undefined while it is for the one job that it was opened for. */
   #requests: Requests | undefined;
   /** A ping came before the first frame: its answer comes after it. */
@@ -115,11 +117,18 @@ export class Connection extends WebSocket implements Beating, Carrier, OutboxOwn
 
   /** Watches the job that it was opened for; closes if it cannot. */
   async open(request: WatchRequest, after: Cursor | null, mode: Mode): Promise<void> {
+    const joined = this.#join(request, after, mode);
+    this.#opening = { jobId: request.jobId, joined };
     try {
-      await this.#join(request, after, mode);
+      await joined;
     } catch (thrown) {
       this.refuse(thrown as WorkflowMonitorError);
     }
+    this.#opening = undefined;
+  }
+
+  async opened(jobId: string): Promise<void> {
+    if (this.#opening?.jobId === jobId) await this.#opening.joined.catch(() => {});
   }
 
   /** Joins the job's room, from `after` on, or says why not. */

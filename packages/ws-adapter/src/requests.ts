@@ -19,6 +19,8 @@ export interface Requester {
   readonly handshake: Handshake;
   readonly seats: readonly Seat[];
   readonly closed: boolean;
+  /** When the job that the connection was opened for, if it is this one, is watched or refused. Does not reject. */
+  opened(jobId: string): Promise<void>;
   /** Joins a job's room, or tells why not. Does not reject. */
   watch(request: WatchRequest, after: Cursor | null, mode: Mode): Promise<void>;
   unwatch(jobId: string): void;
@@ -97,6 +99,7 @@ export class Requests {
 
   async #subscribe({ jobId, after, mode }: Wish & { type: "subscribe" }): Promise<void> {
     const connection = this.#connection;
+    await connection.opened(jobId);
     if (connection.closed) return;
     connection.unwatch(jobId); // what is said later holds
     const { jobsPerConnection } = connection.egress.limits;
@@ -112,6 +115,7 @@ export class Requests {
   }
 
   async #unsubscribe(jobId: string): Promise<void> {
+    await this.#connection.opened(jobId);
     this.#connection.unwatch(jobId);
     this.#outcome = undefined;
   }
