@@ -4,6 +4,7 @@ import {
   createEngine,
   createWorkflowMonitor,
   memoryStore,
+  printCursor,
   type WorkflowMonitorError,
 } from "@org/workflow-monitor";
 import { attachWebSocket } from "@org/workflow-monitor-ws";
@@ -106,6 +107,33 @@ describe("app.close() alone", () => {
     await inTime("app.close()", server.app.close(), FAST_MS);
     await until("it is ended", () => idle.ended());
   });
+
+  test.each(["that waits for news", "of whom authorize has not said anything yet"])(
+    "does not wait for the connection of a poll %s, which a hook of the host answers later",
+    { timeout: 15_000 },
+    async (which) => {
+      let asked = 0;
+      const server = await startServer({
+        authorize: () => {
+          asked += 1;
+          return which === "that waits for news" || new Promise<boolean>(() => {});
+        },
+        prepare: (app) =>
+          app.addHook("onSend", async () => {
+            await until("the server is closing", () => !app.server.listening);
+          }),
+      });
+      const cursor = await server.monitor.publish({ type: "job", jobId: JOB, status: "running" });
+      const poll = await rawConnect(server.port);
+      const tag = `If-None-Match: "${printCursor(cursor)}"`;
+      poll.socket.write(`GET /jobs/${JOB}?wait=20 HTTP/1.1\r\nHost: x\r\n${tag}\r\n\r\n`);
+      await until("it waits", () => asked === 1);
+      await inTime("app.close()", server.app.close(), FAST_MS);
+      await until("it is ended", () => poll.ended());
+      expect(poll.text()).toMatch(/^HTTP\/1.1 (304|503) /);
+      expect(poll.text()).toMatch(/^connection: close\r$/im);
+    },
+  );
 
   test("does not wait for peers whose upgrade was refused and who do not close", async () => {
     const server = await startServer();

@@ -9,7 +9,7 @@ import {
   type WatchRequest,
 } from "@org/workflow-monitor";
 import type { FastifyReply } from "fastify";
-import { onceClosed } from "./closed.js";
+import { closeAfter, onceClosed } from "./closed.js";
 import { jsonText } from "./codec.js";
 
 /** How a poll went: where it stood, and the frame that answers it, unless there was nothing new. */
@@ -49,6 +49,7 @@ export async function poll(
     }
     seat.leave(NOTHING_NEW);
     if (poller.outcome?.error) throw poller.outcome.error;
+    if (poller.outcome === SERVER_GOES) closeAfter(reply);
     return poller.outcome === GONE ? undefined : { seat, frame: poller.frame };
   } finally {
     answered();
@@ -57,6 +58,7 @@ export async function poll(
 
 const GONE: EndReason = { code: CloseCode.goingAway, reason: "the client went away" };
 const NOTHING_NEW: EndReason = { code: CloseCode.done, reason: "nothing new" };
+const SERVER_GOES: EndReason = { code: CloseCode.restarting, reason: "nothing new" };
 
 /** One poll as a member. */
 class Poller implements Member {
@@ -86,7 +88,7 @@ class Poller implements Member {
   /** The room ends it after its frame. A node that goes has nothing new to say. */
   end(reason: EndReason): void {
     if (this.outcome) return;
-    this.outcome = reason.error?.code === "draining" ? NOTHING_NEW : reason;
+    this.outcome = reason.error?.code === "draining" ? SERVER_GOES : reason;
     this.#resolve();
   }
 }
