@@ -1,6 +1,7 @@
 import {
   allowAll,
   createWorkflowMonitor,
+  type JobPage,
   type JobStore,
   memoryStore,
   type Note,
@@ -26,6 +27,11 @@ function silenced(): { store: JobStore; silence(): void; reads(): number; fail()
       reads += 1;
       if (failing) return Promise.reject(new Error("the store is away"));
       return silent ? new Promise(() => {}) : inner.read(jobId, after);
+    },
+    async list(query) {
+      reads += 1;
+      if (silent) await new Promise(() => {});
+      return (await inner.list?.(query)) as JobPage;
     },
   };
   return {
@@ -63,6 +69,20 @@ test("a store that does not answer for a foreign cursor does not hold up app.clo
   await inTime("app.close()", server.app.close(), 3_000);
   expect((await viewer.closed).code).toBe(1012);
 }, 15_000);
+
+test.each([`/jobs/job`, `/jobs/job?wait=20`, "/jobs"])(
+  "a store that does not answer a read does not hold up app.close(): GET %s",
+  { timeout: 15_000 },
+  async (path) => {
+    const { store, silence, reads } = silenced();
+    silence();
+    const server = await startServer({ store });
+    const answer = server.get(path);
+    await until("it asked the store", () => reads() === 1);
+    await inTime("app.close()", server.app.close(), 3_000);
+    expect(await answer).toMatchObject({ status: 503, headers: { "retry-after": "1" } });
+  },
+);
 
 test("a room that was closed asks a failing store no more", async () => {
   const clock = new ManualClock();

@@ -28,6 +28,8 @@ const ANSWER_MS = 5_000;
 export interface Gate {
   /** Synchronous when the hook is. Throws or rejects `unavailable` when it cannot tell. */
   admit: Authorize;
+  /** The same for what the store is asked: who waits for it can be given up, too. */
+  wait<T>(answer: Promise<T>): Promise<T>;
   /** Whoever still waits for an answer is rejected with this. */
   giveUp(error: WorkflowMonitorError): void;
 }
@@ -66,6 +68,13 @@ export function createGate(authorize: Authorize, clock: Clock, logger: Logger): 
           (allowed) => end(undefined, allowed === true),
           (thrown: unknown) => end(failed(thrown, request)),
         );
+      });
+    },
+
+    wait(answer) {
+      return new Promise((resolve, reject) => {
+        waiting.add(reject);
+        answer.then(resolve, reject).finally(() => waiting.delete(reject));
       });
     },
 

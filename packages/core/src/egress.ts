@@ -60,7 +60,7 @@ export function createEgress(options: EgressOptions): Egress {
   function head({ jobId }: WatchRequest, admitted: boolean): JobBody | Promise<JobBody> {
     if (!admitted) throw unknownJob(jobId);
     const read = readFrom(store, jobId);
-    return "job" in read ? body(read) : read.then(body);
+    return "job" in read ? body(read) : gate.wait(read).then(body);
   }
 
   const body = ({ job, cursor }: Head): JobBody => bodies.of(job, cursor);
@@ -101,7 +101,7 @@ export function createEgress(options: EgressOptions): Egress {
     async list(request, query) {
       if (!(await gate.admit(request)))
         throw new WorkflowMonitorError("unknown_job", "You may not list jobs.");
-      const page = await listFrom(store, query);
+      const page = await gate.wait(listFrom(store, query));
       const may = async (jobId: string) => gate.admit({ ...request, action: "watch", jobId });
       const allowed = await Promise.all(page.jobs.map(({ jobId }) => may(jobId)));
       return { jobs: page.jobs.filter((_, at) => allowed[at]), next: page.next };
