@@ -1,0 +1,66 @@
+import type { WatchListeners } from "./types.js";
+
+/** What the platform tells of the network: `wake` is a page that becomes visible again. */
+export type NetworkEvent = "online" | "offline" | "wake";
+
+/** What the client uses of a WebSocket: the browser's, or that of the package `ws`. */
+export interface WebSocketLike {
+  onopen: ((event: never) => void) | null;
+  onmessage: ((event: never) => void) | null;
+  onerror: ((event: never) => void) | null;
+  onclose: ((event: never) => void) | null;
+  send(text: string): void;
+  close(code?: number): void;
+}
+
+export type WebSocketConstructor = new (url: string, protocols: string[]) => WebSocketLike;
+
+/** What the client uses of `fetch`. */
+export type Fetch = (
+  url: string,
+  init: { headers: Record<string, string>; signal: AbortSignal },
+) => Promise<Response>;
+
+/** The clock, chance and the network: tests bring their own. */
+export interface Host {
+  now(): number;
+  /** Returns a function that cancels it. */
+  setTimeout(fn: () => void, ms: number): () => void;
+  /** From 0 to below 1. */
+  random(): number;
+  /** Returns a function that ends it. Nothing is told where the platform knows nothing. */
+  onNetwork(listener: (event: NetworkEvent) => void): () => void;
+}
+
+export const platform: Host = {
+  now: () => Date.now(),
+  setTimeout(fn, ms) {
+    const timer = setTimeout(fn, ms);
+    return () => clearTimeout(timer);
+  },
+  random: () => Math.random(),
+  onNetwork(listener) {
+    if (typeof document === "undefined") return () => {};
+    const stopped = new AbortController();
+    const { signal } = stopped;
+    addEventListener("online", () => listener("online"), { signal });
+    addEventListener("offline", () => listener("offline"), { signal });
+    const look = () => document.visibilityState === "visible" && listener("wake");
+    document.addEventListener("visibilitychange", look, { signal });
+    return () => stopped.abort();
+  },
+};
+
+/** Calls a listener of the user's. What it throws is uncaught, as with the platform's events, and stops nobody. */
+export function call<E extends keyof WatchListeners>(
+  listener: WatchListeners[E],
+  ...args: Parameters<WatchListeners[E]>
+): void {
+  try {
+    (listener as (...args: unknown[]) => void)(...args);
+  } catch (error) {
+    queueMicrotask(() => {
+      throw error;
+    });
+  }
+}
