@@ -4,18 +4,18 @@ import type { ErrorCode } from "@org/workflow-monitor/protocol";
 export type ClientErrorCode =
   | ErrorCode
   | "unreachable" // nothing answers at the url, or the line is cut or silent
-  | "unauthorized" // 401: the token is missing, wrong or too old
+  | "unauthorized" // the token is missing, wrong or too old
   | "forbidden" // 403: from the host's own checks
   | "bad_answer" // something answers, but no workflow monitor: a wrong path, a proxy's page
-  | "token_failed" // the `token` function threw
+  | "token_failed" // the function `token` has thrown
   | "closed"; // the watch or the client was closed before the job was over
 
 export interface ClientErrorDetails {
-  jobId?: string;
+  jobId?: string | undefined;
   /** Whether the client goes on trying. Default false. */
   retryable?: boolean;
   /** What the server asked to wait before the next try, in milliseconds. */
-  retryAfterMs?: number;
+  retryAfterMs?: number | undefined;
   cause?: unknown;
 }
 
@@ -23,15 +23,17 @@ export interface ClientErrorDetails {
 export class MonitorClientError extends Error {
   override readonly name = "MonitorClientError";
   readonly code: ClientErrorCode;
-  readonly jobId: string | undefined;
-  readonly retryable: boolean;
-  readonly retryAfterMs: number | undefined;
+  declare readonly jobId: string | undefined;
+  declare readonly retryable: boolean;
+  declare readonly retryAfterMs: number | undefined;
 
-  constructor(code: ClientErrorCode, message: string, details: ClientErrorDetails = {}) {
-    super(message, details.cause === undefined ? undefined : { cause: details.cause });
+  constructor(
+    code: ClientErrorCode,
+    message: string,
+    { cause, jobId, retryable = false, retryAfterMs }: ClientErrorDetails = {},
+  ) {
+    super(message, { cause });
     this.code = code;
-    this.jobId = details.jobId;
-    this.retryable = details.retryable ?? false;
-    this.retryAfterMs = details.retryAfterMs;
+    Object.assign(this, { jobId, retryable, retryAfterMs });
   }
 }

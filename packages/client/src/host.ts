@@ -1,7 +1,5 @@
-import type { WatchListeners } from "./types.js";
-
-/** What the platform tells of the network: `wake` is a page that becomes visible again. */
-export type NetworkEvent = "online" | "offline" | "wake";
+/** What the platform tells of the network, and of a page that is looked at again. */
+export type NetworkEvent = "online" | "offline" | "visible";
 
 /** What the client uses of a WebSocket: the browser's, or that of the package `ws`. */
 export interface WebSocketLike {
@@ -33,34 +31,19 @@ export interface Host {
 }
 
 export const platform: Host = {
-  now: () => Date.now(),
+  now: Date.now,
   setTimeout(fn, ms) {
     const timer = setTimeout(fn, ms);
     return () => clearTimeout(timer);
   },
-  random: () => Math.random(),
+  random: Math.random,
   onNetwork(listener) {
     if (typeof document === "undefined") return () => {};
-    const stopped = new AbortController();
-    const { signal } = stopped;
-    addEventListener("online", () => listener("online"), { signal });
-    addEventListener("offline", () => listener("offline"), { signal });
-    const look = () => document.visibilityState === "visible" && listener("wake");
-    document.addEventListener("visibilitychange", look, { signal });
-    return () => stopped.abort();
+    const stop = new AbortController();
+    addEventListener("online", () => listener("online"), stop);
+    addEventListener("offline", () => listener("offline"), stop);
+    const look = () => document.hidden || listener("visible");
+    document.addEventListener("visibilitychange", look, stop);
+    return () => stop.abort();
   },
 };
-
-/** Calls a listener of the user's. What it throws is uncaught, as with the platform's events, and stops nobody. */
-export function call<E extends keyof WatchListeners>(
-  listener: WatchListeners[E],
-  ...args: Parameters<WatchListeners[E]>
-): void {
-  try {
-    (listener as (...args: unknown[]) => void)(...args);
-  } catch (error) {
-    queueMicrotask(() => {
-      throw error;
-    });
-  }
-}

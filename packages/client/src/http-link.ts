@@ -1,38 +1,31 @@
 import type { EndFrame, Frame, SnapshotFrame } from "@org/workflow-monitor/protocol";
-import type { MonitorClientError } from "./errors.js";
+import { type ClientErrorCode, MonitorClientError } from "./errors.js";
 import { createEventParser } from "./event-stream.js";
 import type { Host } from "./host.js";
 import {
   ANSWER_MS,
-  CHECK_MS,
+  asError,
+  errorOf,
   type Link,
   type LinkListener,
   parseFrame,
-  silence,
-  unreachable,
-  Watchdog,
+  type Watchdog,
+  watchdog,
 } from "./link.js";
-import { type Requests, readJson, request } from "./request.js";
-import { errorOf } from "./socket-link.js";
-
-export interface HttpOptions {
-  host: Host;
-  requests: Requests;
-}
+import { eventsPath, type Requests, readEvents, request } from "./request.js";
 
 /** Browsers open six connections to a host over HTTP/1.1: these may be held for long. */
 const HELD = 4;
-/** How long a poll waits for something new. */
+/** How long a poll waits for something new, in seconds. */
 const WAIT_S = 20;
-/** Between the polls of a job that changes all the time. */
-const POLL_MS = 500;
+/** Between its polls, if it changes all the time; and between its streams. */
+const PAUSE_MS = 500;
 /** Between those of a job that has no connection to wait on. */
 const SHORT_POLL_MS = 2_000;
-/** A stream that ends sooner is not rotated, but broken. */
-const ROTATED_MS = 1_000;
+const EVENT_STREAM = "text/event-stream";
 
-/** Of one job: these do not end the link. */
-const OF_THE_JOB: readonly MonitorClientError["code"][] = [
+/** These are of one job: the link goes on. */
+const ofTheJob: readonly ClientErrorCode[] = [
   "unknown_job",
   "forbidden",
   "bad_request",
@@ -40,34 +33,15 @@ const OF_THE_JOB: readonly MonitorClientError["code"][] = [
   "internal",
 ];
 
-export interface EventsQuery {
+/** One job on a link, until its signal is aborted. */
+interface Feed extends AbortController {
+  jobId: string;
   after: string | undefined;
-  /** How long to wait for something new; undefined: the state comes at once, new or not. */
-  waitS?: number;
-}
-
-/** The frame with every event since a cursor; undefined when there was none within `waitS`. */
-export async function readEvents(
-  requests: Requests,
-  jobId: string,
-  { after, waitS }: EventsQuery,
-  signal: AbortSignal,
-): Promise<SnapshotFrame | undefined> {
-  const path = eventsPath(jobId, {
-    ...(after !== undefined && { after }),
-    ...(waitS && { wait: String(waitS) }),
-  });
-  const headers = {
-    accept: "application/json",
-    ...(after !== undefined && waitS !== undefined && { "if-none-match": `"${after}"` }),
-  };
-  const response = await request(requests, path, headers, signal);
-  return response.status === 200 ? readJson<SnapshotFrame>(response, requests.url) : undefined;
-}
-
-function eventsPath(jobId: string, query: Record<string, string>): string {
-  const search = new URLSearchParams(query).toString();
-  return `/${encodeURIComponent(jobId)}/events${search && `?${search}`}`;
+  /** Whether it may hold a connection. */
+  held: boolean;
+  silence: Watchdog;
+  /** Ends the pause between two requests, and whoever waits in it. */
+  stopPause(): void;
 }
 
 /** What a WebSocket would have sent: of a job that is over, the end, too. */
@@ -76,191 +50,115 @@ export function framesOf(frame: SnapshotFrame): readonly (SnapshotFrame | EndFra
   return done ? [frame, { type: "end", jobId, cursor, status: job.status }] : [frame];
 }
 
-/** One job on a link: ends when its signal is aborted; what it throws is why the job, or the link, is down. */
-interface Feed {
-  readonly jobId: string;
-  after: string | undefined;
-  /** Whether it may hold a connection. */
-  readonly held: boolean;
-  readonly signal: AbortSignal;
-  stop(): void;
-  /** Set by a stream. */
-  check?: () => void;
-}
-
-/** HTTP: one event stream a job, or one long-poll; more jobs than connections to hold are polled. */
+/** HTTP: an event stream or a long-poll for each job; more jobs than connections to hold are polled. */
 export function openHttp(
-  kind: "sse" | "poll",
-  { host, requests }: HttpOptions,
+  { host, requests, streams }: { host: Host; requests: Requests; streams: boolean },
   listener: LinkListener,
 ): Link {
   const feeds = new Map<string, Feed>();
-  let closed = false;
 
-  function close(): void {
-    closed = true;
-    for (const feed of feeds.values()) feed.stop();
-    feeds.clear();
+  function drop(feed: Feed): void {
+    feed.abort();
+    feed.silence.stop();
+    feed.stopPause();
+    if (feeds.get(feed.jobId) === feed) feeds.delete(feed.jobId);
   }
 
-  /** Over: of its own, of another begun for the same job, or of the link. */
-  const isOver = (feed: Feed): boolean => feed.signal.aborted;
+  function close(): void {
+    for (const feed of feeds.values()) drop(feed);
+  }
+
+  function lose(feed: Feed, error: MonitorClientError, silent?: boolean): void {
+    if (feed.signal.aborted) return;
+    drop(feed);
+    if (ofTheJob.includes(error.code)) {
+      listener.up();
+      listener.refused(feed.jobId, error);
+    } else {
+      close();
+      listener.down(error, silent);
+    }
+  }
 
   function deliver(feed: Feed, frame: Frame): void {
-    if (isOver(feed)) return;
-    if ("cursor" in frame) feed.after = frame.cursor;
-    listener.up();
+    if (feed.signal.aborted) return;
     if (frame.type === "error") throw errorOf(frame);
+    if ("cursor" in frame) feed.after = frame.cursor;
+    feed.silence.heard(frame);
+    listener.up();
     listener.frame(frame);
     if (frame.type === "end") drop(feed);
   }
 
-  function drop(feed: Feed): void {
-    feed.stop();
-    if (feeds.get(feed.jobId) === feed) feeds.delete(feed.jobId);
+  async function poll(feed: Feed, wait?: number): Promise<void> {
+    feed.silence.expect(ANSWER_MS + (wait ?? 0) * 1_000);
+    const frame = await readEvents(requests, feed.jobId, feed.after, feed.signal, wait);
+    if (!feed.signal.aborted) listener.up();
+    for (const each of frame ? framesOf(frame) : []) deliver(feed, each);
   }
-
-  function lose(feed: Feed, error: MonitorClientError, silent = false): void {
-    if (isOver(feed)) return;
-    drop(feed);
-    if (OF_THE_JOB.includes(error.code)) {
-      listener.up();
-      listener.refused(feed.jobId, error);
-      return;
-    }
-    close();
-    listener.down(error, silent);
-  }
-
-  // ── streams ────────────────────────────────────────────────────────────────────────────────────
 
   async function stream(feed: Feed): Promise<void> {
-    while (!isOver(feed)) {
-      const begun = host.now();
-      if (!(await streamOnce(feed))) return;
-      // The server moves its viewers on from time to time; their cursor goes with them.
-      if (host.now() - begun < ROTATED_MS) throw unreachable("The event stream ends at once.");
-    }
-  }
-
-  /** Whether there is more to come. */
-  async function streamOnce(feed: Feed): Promise<boolean> {
-    let retryMs = 0;
-    const path = eventsPath(feed.jobId, {
-      mode: "delta",
-      ...(feed.after !== undefined && { after: feed.after }),
-    });
-    const watchdog = new Watchdog(host, (ms) => lose(feed, silence(ms), true));
-    feed.signal.addEventListener("abort", () => watchdog.stop(), { once: true });
-    feed.check = () => watchdog.silentMs > CHECK_MS && lose(feed, silence(watchdog.silentMs), true);
+    const { jobId, after, signal, silence } = feed;
+    silence.expect(ANSWER_MS);
+    const path = eventsPath(jobId, { after, mode: "delta" });
+    const { status, body } = await request(requests, path, { accept: EVENT_STREAM }, signal);
+    // Nothing is to come, since the cursor is that of the end: only the state is not known.
+    if (status !== 200) return poll(feed);
+    let hintMs: number | undefined;
+    const parse = createEventParser(
+      (data) => deliver(feed, parseFrame(data, requests.url)),
+      (ms) => {
+        hintMs = ms;
+      },
+    );
     try {
-      const response = await request(requests, path, { accept: "text/event-stream" }, feed.signal);
-      if (response.status !== 200) {
-        await pollOnce(feed); // nothing to come: the cursor is that of the end
-        return false;
-      }
-      const parse = createEventParser(
-        (data) => {
-          const frame = parseFrame(data);
-          if (frame.type === "snapshot") watchdog.heartbeatMs = frame.heartbeatMs;
-          deliver(feed, frame);
-        },
-        (ms) => {
-          retryMs = ms;
-        },
-      );
-      for await (const chunk of chunks(response)) {
-        watchdog.heard();
-        parse(chunk);
-        if (isOver(feed)) return false;
+      const reader = body?.getReader();
+      const decoder = new TextDecoder();
+      for (;;) {
+        const part = await reader?.read();
+        // The server moves its viewers on from time to time; their cursor goes with them.
+        if (!part || part.done) return;
+        parse(decoder.decode(part.value, { stream: true }));
       }
     } catch (thrown) {
-      const error = asError(thrown);
-      // The server's word on when to come back, if it has no better one.
-      if (error.retryable && error.retryAfterMs === undefined) {
-        Object.assign(error, { retryAfterMs: retryMs });
-      }
-      throw error;
-    } finally {
-      watchdog.stop();
-    }
-    return true;
-  }
-
-  // ── polls ──────────────────────────────────────────────────────────────────────────────────────
-
-  async function poll(feed: Feed): Promise<void> {
-    await pollOnce(feed); // at once: whether it works has to show
-    while (!isOver(feed)) {
-      await pause(feed, feed.held ? POLL_MS : SHORT_POLL_MS);
-      await pollOnce(feed, feed.held ? WAIT_S : 0);
+      const { code, message, retryable, retryAfterMs = hintMs } = asError(thrown);
+      throw new MonitorClientError(code, message, { retryable, retryAfterMs });
     }
   }
 
-  async function pollOnce(feed: Feed, waitS?: number): Promise<void> {
-    const { jobId, after, signal } = feed;
-    const ms = (waitS ?? 0) * 1_000 + ANSWER_MS;
-    const cancel = host.setTimeout(() => lose(feed, silence(ms), true), ms);
-    try {
-      const query = { after, ...(waitS !== undefined && { waitS }) };
-      const frame = await readEvents(requests, jobId, query, signal);
-      if (isOver(feed)) return;
-      if (!frame) return listener.up();
-      for (const each of framesOf(frame)) deliver(feed, each);
-    } finally {
-      cancel();
+  async function run(feed: Feed): Promise<void> {
+    const { held, signal, silence } = feed;
+    // The first poll does not wait: whether it works has to show.
+    for (let wait: number | undefined; !signal.aborted; wait = held ? WAIT_S : 0) {
+      if (streams && held) await stream(feed);
+      else await poll(feed, wait);
+      silence.stop();
+      if (signal.aborted) return;
+      await new Promise<void>((resolve) => {
+        feed.stopPause = host.setTimeout(resolve, held ? PAUSE_MS : SHORT_POLL_MS);
+      });
     }
   }
 
-  const pause = (feed: Feed, ms: number): Promise<void> =>
-    new Promise((resolve) => {
-      const cancel = host.setTimeout(resolve, ms);
-      const stop = () => {
-        cancel();
-        resolve();
-      };
-      feed.signal.addEventListener("abort", stop, { once: true });
-    });
+  function unwatch(jobId: string): void {
+    const feed = feeds.get(jobId);
+    if (feed) drop(feed);
+  }
 
   return {
     watch(jobId, after) {
-      feeds.get(jobId)?.stop();
-      feeds.delete(jobId);
-      const stopped = new AbortController();
+      unwatch(jobId);
       const held = [...feeds.values()].filter((feed) => feed.held).length < HELD;
-      const { signal } = stopped;
-      const feed: Feed = { jobId, after, held, signal, stop: () => stopped.abort() };
+      const silence = watchdog(host, (error) => lose(feed, error, true));
+      const stopPause = () => {};
+      const feed = Object.assign(new AbortController(), { jobId, after, held, silence, stopPause });
       feeds.set(jobId, feed);
-      const run = kind === "sse" && held ? stream(feed) : poll(feed);
-      run.catch((thrown: unknown) => lose(feed, asError(thrown)));
+      run(feed).catch((thrown: unknown) => lose(feed, asError(thrown)));
     },
-    unwatch(jobId) {
-      const feed = feeds.get(jobId);
-      if (feed) drop(feed);
-    },
+    unwatch,
     check() {
-      if (!closed) for (const feed of [...feeds.values()]) feed.check?.();
+      for (const { silence } of feeds.values()) silence.look();
     },
     close,
   };
-}
-
-const asError = (thrown: unknown): MonitorClientError =>
-  (thrown as Error)?.name === "MonitorClientError"
-    ? (thrown as MonitorClientError)
-    : unreachable("The connection is lost: connecting again.", thrown);
-
-/** The text of a body as it comes. */
-async function* chunks(response: Response): AsyncGenerator<string> {
-  const reader = response.body?.getReader();
-  const decoder = new TextDecoder();
-  try {
-    for (;;) {
-      const part = await reader?.read();
-      if (!part || part.done) return;
-      yield decoder.decode(part.value, { stream: true });
-    }
-  } finally {
-    void reader?.cancel().catch(() => {});
-  }
 }

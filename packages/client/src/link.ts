@@ -1,4 +1,4 @@
-import type { Frame } from "@org/workflow-monitor/protocol";
+import type { ErrorFrame, Frame } from "@org/workflow-monitor/protocol";
 import { MonitorClientError } from "./errors.js";
 import type { Host } from "./host.js";
 
@@ -28,81 +28,73 @@ export interface LinkListener {
 export const ANSWER_MS = 10_000;
 /** Until something comes of a link that was asked whether it lives. */
 export const CHECK_MS = 5_000;
-/** What the server says at the latest, until it says otherwise. */
-const HEARTBEAT_MS = 25_000;
 
-/** Calls `onSilence` when nothing was heard for two heartbeats. */
-export class Watchdog {
-  readonly #host: Host;
-  readonly #onSilence: (forMs: number) => void;
-  #heardAt: number;
-  #limitMs = ANSWER_MS;
-  #heartbeatMs = HEARTBEAT_MS;
-  #cancel: () => void;
-
-  constructor(host: Host, onSilence: (forMs: number) => void) {
-    this.#host = host;
-    this.#onSilence = onSilence;
-    this.#heardAt = host.now();
-    this.#cancel = host.setTimeout(() => this.#look(), ANSWER_MS);
-  }
-
-  /** What a snapshot says. */
-  set heartbeatMs(ms: number) {
-    this.#heartbeatMs = ms;
-  }
-
-  heard(): void {
-    this.#heardAt = this.#host.now();
-    this.#limitMs = 2 * this.#heartbeatMs;
-  }
-
+export interface Watchdog {
+  heard(frame: Frame): void;
   /** Something has to come within `ms`. */
-  expect(ms: number): void {
-    this.#heardAt = this.#host.now();
-    this.#limitMs = ms;
-    this.#cancel();
-    this.#cancel = this.#host.setTimeout(() => this.#look(), ms);
-  }
+  expect(ms: number): void;
+  /** The time may be over already: timers sleep with their machine. */
+  look(): void;
+  stop(): void;
+}
 
-  /** Since when, in milliseconds, nothing was heard. */
-  get silentMs(): number {
-    return this.#host.now() - this.#heardAt;
-  }
+/** Calls `onSilence` when nothing is heard for too long: at first `ANSWER_MS`, then two heartbeats. */
+export function watchdog(
+  { now, setTimeout }: Host,
+  onSilence: (error: MonitorClientError) => void,
+): Watchdog {
+  let heartbeatMs = 25_000;
+  let until = 0;
+  let stop = () => {};
 
   /** One timer for many frames: it goes off early, and is set again for what is left. */
-  #look(): void {
-    const left = this.#limitMs - this.silentMs;
-    if (left <= 0) this.#onSilence(this.silentMs);
-    else this.#cancel = this.#host.setTimeout(() => this.#look(), left);
+  function look(): void {
+    stop();
+    const left = until - now();
+    if (left > 0) stop = setTimeout(look, left);
+    else onSilence(unreachable("The server is silent."));
   }
 
-  stop(): void {
-    this.#cancel();
+  function expect(ms: number): void {
+    until = now() + ms;
+    look();
   }
+
+  expect(ANSWER_MS);
+  return {
+    heard(frame) {
+      if (frame.type === "snapshot") heartbeatMs = frame.heartbeatMs;
+      until = now() + 2 * heartbeatMs;
+    },
+    expect,
+    look,
+    stop: () => stop(),
+  };
 }
 
 export const unreachable = (message: string, cause?: unknown): MonitorClientError =>
   new MonitorClientError("unreachable", message, { retryable: true, cause });
 
-export const silence = (forMs: number): MonitorClientError =>
-  unreachable(`Nothing came from the server for ${Math.round(forMs / 1_000)} s: connecting again.`);
+/** What was thrown, if it is ours; anything else is of the network. */
+export const asError = (thrown: unknown): MonitorClientError =>
+  thrown instanceof MonitorClientError ? thrown : unreachable("The connection is lost.", thrown);
 
-export const badAnswer = (message: string, cause?: unknown): MonitorClientError =>
-  new MonitorClientError("bad_answer", message, { cause });
+export const noMonitor = (url: string): MonitorClientError =>
+  new MonitorClientError(
+    "bad_answer",
+    `What answers at ${url} is no workflow monitor: check \`url\` and \`paths\`.`,
+  );
 
-/** The frame that a text is. Throws `bad_answer`. */
-export function parseFrame(text: unknown): Frame {
-  let frame: unknown;
+/** The frame that a text is. */
+export function parseFrame(text: unknown, url: string): Frame {
   try {
-    frame = JSON.parse(text as string);
+    const frame: Frame = JSON.parse(text as string);
+    if (typeof frame.type === "string") return frame;
   } catch {
     // below
   }
-  if (typeof frame === "object" && frame && typeof (frame as Frame).type === "string") {
-    return frame as Frame;
-  }
-  throw badAnswer(
-    "Something answers that is no workflow monitor: check `url` and `paths`, and what stands between.",
-  );
+  throw noMonitor(url);
 }
+
+export const errorOf = ({ code, message, ...details }: ErrorFrame): MonitorClientError =>
+  new MonitorClientError(code, message, details);

@@ -1,7 +1,7 @@
-import type { ErrorCode } from "@org/workflow-monitor/protocol";
+import type { SnapshotFrame } from "@org/workflow-monitor/protocol";
 import { MonitorClientError } from "./errors.js";
 import type { Fetch } from "./host.js";
-import { badAnswer, unreachable } from "./link.js";
+import { noMonitor, unreachable } from "./link.js";
 
 /** How to ask the server over HTTP. */
 export interface Requests {
@@ -12,9 +12,9 @@ export interface Requests {
 }
 
 /** Statuses that a later try may not get. RFC 9110 §15, RFC 6585 §4. */
-const RETRYABLE = [408, 425, 429, 500, 502, 503, 504];
+const isRetryable = (status: number): boolean => status >= 500 || status === 429 || status === 408;
 
-/** Asks, and gets an answer that is as it should be; anything else is thrown as a `MonitorClientError`. */
+/** Asks. Throws a `MonitorClientError` for anything but a 2xx of that type, 204 or 304. */
 export async function request(
   { fetch, url, token }: Requests,
   path: string,
@@ -22,63 +22,73 @@ export async function request(
   signal: AbortSignal,
 ): Promise<Response> {
   const bearer = await token();
-  const authorization = bearer !== undefined && { authorization: `Bearer ${bearer}` };
-  const where = url + path;
-  let response: Response;
-  try {
-    response = await fetch(where, { headers: { ...headers, ...authorization }, signal });
-  } catch (cause) {
-    throw unreachable(`Nothing answers at ${url}: is the server up, and is \`url\` right?`, cause);
-  }
-  const { status } = response;
-  if (status === 204 || status === 304) return response;
-  if (response.ok) {
-    if (response.headers.get("content-type")?.startsWith(headers.accept)) return response;
-    void response.body?.cancel();
-    throw noMonitor(where);
-  }
-  throw await refusal(response, where);
+  const authorization = bearer && { authorization: `Bearer ${bearer}` };
+  const response = await fetch(url + path, {
+    headers: { ...headers, ...authorization },
+    signal,
+  }).catch((cause: unknown) => {
+    throw unreachable(`Nothing answers at ${url}: is the server up, and \`url\` right?`, cause);
+  });
+  const { status, ok } = response;
+  const isWanted = response.headers.get("content-type")?.startsWith(headers.accept);
+  if (status === 204 || status === 304 || (ok && isWanted)) return response;
+  if (!ok) throw await refusal(response, url);
+  void response.body?.cancel();
+  throw noMonitor(url);
 }
 
-const noMonitor = (where: string): MonitorClientError =>
-  badAnswer(
-    `${where} answers, but is no workflow monitor: check \`url\` and \`paths\`, and what stands between.`,
-  );
-
 /** What an answer other than 2xx says: a problem document of ours (RFC 9457), or something else. */
-async function refusal(response: Response, where: string): Promise<MonitorClientError> {
+async function refusal(response: Response, url: string): Promise<MonitorClientError> {
   const { status, headers } = response;
-  const retryable = RETRYABLE.includes(status);
-  const seconds = Number(headers.get("retry-after") ?? Number.NaN);
-  const details = { retryable, ...(seconds >= 0 && { retryAfterMs: seconds * 1_000 }) };
-  const body = await response.json().catch(() => undefined);
-  const { code, detail } = (body ?? {}) as { code?: unknown; detail?: unknown };
-  if (status === 401) {
-    const message = `${where} answers 401: the token is missing, wrong or too old.`;
-    return new MonitorClientError("unauthorized", message);
+  const retryable = isRetryable(status);
+  const retryAfterMs = Number(headers.get("retry-after")) * 1_000 || undefined;
+  const problem = await response.json().catch(() => {});
+  const { code, detail = `${url} answers ${status}.` } = problem ?? {};
+  if (status === 401) return new MonitorClientError("unauthorized", `${detail} Check \`token\`.`);
+  if (typeof problem?.detail === "string" && typeof code === "string") {
+    return new MonitorClientError(problem.code, detail, { retryable, retryAfterMs });
   }
-  if (typeof code === "string" && typeof detail === "string") {
-    return new MonitorClientError(code as ErrorCode, detail, details);
-  }
-  if (status === 403) {
-    return new MonitorClientError("forbidden", `${where} answers 403: you may not see this.`);
-  }
-  if (!retryable) return noMonitor(where);
-  const message = `${where} answers ${status}: the server is not there, or not well. Trying again.`;
-  return new MonitorClientError("unreachable", message, details);
+  if (status === 403) return new MonitorClientError("forbidden", detail);
+  if (!retryable) return noMonitor(url);
+  return new MonitorClientError("unreachable", detail, { retryable, retryAfterMs });
 }
 
 /** The JSON of an answer. */
-export async function readJson<T>(response: Response, where: string): Promise<T> {
-  let text: string;
+export async function readJson<T>(response: Response, url: string): Promise<T> {
+  const text = await response.text();
   try {
-    text = await response.text();
-  } catch (cause) {
-    throw unreachable(`The answer of ${where} was cut off.`, cause);
-  }
-  try {
-    return JSON.parse(text) as T;
+    return JSON.parse(text);
   } catch {
-    throw noMonitor(where);
+    throw noMonitor(url);
   }
+}
+
+/** A query string of what is given. */
+export const search = (query: object): string =>
+  `?${new URLSearchParams(Object.entries(query).filter(([, value]) => value !== undefined))}`;
+
+/** The path of a job's events. */
+export const eventsPath = (
+  jobId: string,
+  query: { after: string | undefined; mode?: "delta"; wait?: number },
+): string => `/${encodeURIComponent(jobId)}/events${search(query)}`;
+
+/**
+ * The frame with every event since a cursor. With `wait`, in seconds, only if there is something
+ * after the cursor within that time, else undefined.
+ */
+export async function readEvents(
+  requests: Requests,
+  jobId: string,
+  after: string | undefined,
+  signal: AbortSignal,
+  wait?: number,
+): Promise<SnapshotFrame | undefined> {
+  const headers = {
+    accept: "application/json",
+    ...(after && wait !== undefined && { "if-none-match": `"${after}"` }),
+  };
+  const path = eventsPath(jobId, { after, ...(wait !== undefined && { wait }) });
+  const response = await request(requests, path, headers, signal);
+  return response.status === 200 ? readJson<SnapshotFrame>(response, requests.url) : undefined;
 }

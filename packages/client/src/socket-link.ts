@@ -1,22 +1,21 @@
 import {
-  CloseCode,
-  type ErrorFrame,
+  type CloseCode,
   type Frame,
   SUBPROTOCOL,
+  TOKEN_PROTOCOL,
   type ViewerMessage,
 } from "@org/workflow-monitor/protocol";
 import { type ClientErrorCode, MonitorClientError } from "./errors.js";
 import type { Host, WebSocketConstructor, WebSocketLike } from "./host.js";
 import {
   ANSWER_MS,
-  badAnswer,
+  asError,
   CHECK_MS,
+  errorOf,
   type Link,
   type LinkListener,
   parseFrame,
-  silence,
-  unreachable,
-  Watchdog,
+  watchdog,
 } from "./link.js";
 
 export interface SocketOptions {
@@ -26,127 +25,110 @@ export interface SocketOptions {
   token(): Promise<string | undefined>;
 }
 
-/** How a token gets through a handshake that has no headers. PROTOCOL.md. */
-const TOKEN_PROTOCOL = "workflow-monitor.token.";
-
-function base64url(text: string): string {
-  const bytes = String.fromCharCode(...new TextEncoder().encode(text));
-  return btoa(bytes).replace(/\+/g, "-").replace(/\//g, "_").replace(/=+$/, "");
-}
-
-/** What a close code says that no `error` frame has said before. PROTOCOL.md, close codes. */
-const codes: Record<number, [code: ClientErrorCode, retryable: boolean, message: string]> = {
-  [CloseCode.internal]: ["internal", true, "The server has failed: trying again."],
-  [CloseCode.restarting]: ["draining", true, "The server is going away: trying again."],
-  [CloseCode.overloaded]: ["unavailable", true, "The server is overloaded: trying again."],
-  [CloseCode.tokenExpired]: ["unauthorized", true, "The token has expired: asking for another."],
-  [CloseCode.badRequest]: ["bad_request", false, "The server does not understand this client."],
-  [CloseCode.unauthorized]: ["unauthorized", false, "The server does not accept the token."],
-  [CloseCode.forbidden]: ["forbidden", false, "The server refuses this client."],
-  [CloseCode.unknownJob]: ["unknown_job", false, "There is no such job, or you may not see it."],
-  [CloseCode.unsupportedVersion]: [
-    "unsupported_version",
-    false,
-    "The server speaks another version of the protocol: update this client.",
-  ],
-  [CloseCode.tooSlowToSubscribe]: ["subscribe_timeout", true, "The server has not heard in time."],
-  [CloseCode.tooMany]: ["too_many_viewers", true, "The server has too many viewers."],
+/** What a final close code says, where no `error` frame has said it before. */
+const codes: { readonly [C in CloseCode]?: ClientErrorCode } = {
+  4401: "unauthorized",
+  4403: "forbidden",
+  4404: "unknown_job",
 };
 
-export function errorOf(frame: ErrorFrame): MonitorClientError {
-  const { code, message, retryable, jobId, retryAfterMs } = frame;
-  return new MonitorClientError(code, message, {
-    retryable,
-    ...(jobId !== undefined && { jobId }),
-    ...(retryAfterMs !== undefined && { retryAfterMs }),
-  });
+/** PROTOCOL.md, close codes: 44xx is final but for two, anything else means that the line is lost. */
+function closing(code: number, reason: string): MonitorClientError {
+  const retryable = code < 4400 || code === 4408 || code === 4429;
+  const known = retryable ? "unreachable" : (codes[code as CloseCode] ?? "bad_request");
+  const message = reason || `The connection is lost (${code}).`;
+  return new MonitorClientError(known, message, { retryable });
 }
 
+const base64url = (text: string): string =>
+  btoa(String.fromCharCode(...new TextEncoder().encode(text)))
+    .replace(/\+/g, "-")
+    .replace(/\//g, "_")
+    .replace(/=/g, "");
+
 /** WebSocket: one socket for all jobs, in mode delta. */
-export function openSocket(options: SocketOptions, listener: LinkListener): Link {
-  const { host, url } = options;
-  /** The jobs that were asked for before the socket was open, or whose answer is not here yet. */
-  const asked = new Map<string, { after: string | undefined; at: number }>();
-  const watchdog = new Watchdog(host, (ms) => fail(silence(ms), true));
+export function openSocket(
+  { host, WebSocket, url, token }: SocketOptions,
+  listener: LinkListener,
+): Link {
+  /** What the jobs that wait for their first frame were asked with. */
+  const asked = new Map<string, string | undefined>();
   let socket: WebSocketLike | undefined;
   let open = false;
   let closed = false;
-  /** The last `error` frame for the whole connection. */
+  /** The last `error` frame of the whole connection. */
   let goodbye: MonitorClientError | undefined;
 
-  function fail(error: MonitorClientError, silent = false): void {
+  const silence = watchdog(host, (error) => fail(error, true));
+  /** The same for the jobs: something may come, but not what was asked for. */
+  let unanswered = () => {};
+
+  function close(): void {
+    closed = true;
+    silence.stop();
+    unanswered();
+    if (!socket) return;
+    socket.onopen = socket.onmessage = socket.onclose = null;
+    socket.close();
+  }
+
+  function fail(error: MonitorClientError, silent?: boolean): void {
     if (closed) return;
     close();
     listener.down(error, silent);
   }
 
-  function close(): void {
-    closed = true;
-    watchdog.stop();
-    if (!socket) return;
-    socket.onopen = socket.onmessage = socket.onclose = null;
-    socket.onerror = () => {}; // of `ws`, one that is closed while it connects
-    socket.close();
-  }
-
-  const send = (message: ViewerMessage): void => socket?.send(JSON.stringify(message));
+  const send = (message: ViewerMessage) => socket?.send(JSON.stringify(message));
 
   function subscribe(jobId: string, after: string | undefined): void {
-    send({ type: "subscribe", jobId, mode: "delta", ...(after !== undefined && { after }) });
+    send({ type: "subscribe", jobId, mode: "delta", ...(after && { after }) });
   }
 
   function receive(frame: Frame): void {
-    watchdog.heard();
-    if (frame.type === "snapshot") watchdog.heartbeatMs = frame.heartbeatMs;
-    if ("jobId" in frame && frame.jobId !== undefined) asked.delete(frame.jobId);
-    if (frame.type === "error") {
-      const error = errorOf(frame);
-      if (error.jobId === undefined) {
-        goodbye = error;
-        return;
-      }
-      listener.up();
-      listener.refused(error.jobId, error);
+    silence.heard(frame);
+    const jobId = "jobId" in frame ? frame.jobId : undefined;
+    if (frame.type === "error" && jobId === undefined) {
+      goodbye = errorOf(frame);
       return;
     }
+    if (jobId !== undefined) asked.delete(jobId);
     listener.up();
-    if (closed) return;
-    listener.frame(frame);
-    // Something comes, but not what was asked for.
-    const now = host.now();
-    for (const { at } of asked.values())
-      if (now - at > 2 * ANSWER_MS) return fail(silence(now - at), true);
+    if (frame.type !== "error") listener.frame(frame);
+    else listener.refused(jobId as string, errorOf(frame));
   }
 
-  function connect(token: string | undefined): void {
+  function connect(bearer: string | undefined): void {
     if (closed) return;
     const protocols = [SUBPROTOCOL];
-    if (token !== undefined) protocols.push(TOKEN_PROTOCOL + base64url(token));
-    try {
-      socket = new options.WebSocket(url, protocols);
-    } catch (cause) {
-      return fail(badAnswer(`No WebSocket can be opened to ${url}: check \`url\`.`, cause));
-    }
+    if (bearer) protocols.push(TOKEN_PROTOCOL + base64url(bearer));
+    socket = new WebSocket(url, protocols);
     socket.onopen = () => {
       open = true;
-      for (const [jobId, { after }] of asked) subscribe(jobId, after);
+      for (const [jobId, after] of asked) subscribe(jobId, after);
     };
     socket.onmessage = ({ data }: { data: unknown }) => {
+      if (closed) return;
       try {
-        receive(parseFrame(typeof data === "string" ? data : ""));
+        receive(parseFrame(data, url));
       } catch (error) {
-        fail(error as MonitorClientError);
+        fail(asError(error));
       }
     };
     socket.onerror = () => {}; // `close` follows
-    socket.onclose = ({ code }: { code: number }) => fail(goodbye ?? closing(code, url));
+    socket.onclose = ({ code, reason }: { code: number; reason: string }) => {
+      fail(goodbye ?? closing(code, reason));
+    };
   }
 
-  options.token().then(connect, (error: MonitorClientError) => fail(error));
+  token()
+    .then(connect)
+    .catch((thrown: unknown) => fail(asError(thrown)));
   return {
     watch(jobId, after) {
-      asked.set(jobId, { after, at: host.now() });
+      asked.set(jobId, after);
       if (open) subscribe(jobId, after);
+      unanswered();
+      unanswered = host.setTimeout(() => asked.size && silence.expect(0), 2 * ANSWER_MS);
     },
     unwatch(jobId) {
       asked.delete(jobId);
@@ -154,16 +136,9 @@ export function openSocket(options: SocketOptions, listener: LinkListener): Link
     },
     check() {
       if (!open) return;
-      watchdog.expect(CHECK_MS);
+      silence.expect(CHECK_MS);
       send({ type: "ping" });
     },
     close,
   };
-}
-
-function closing(code: number, url: string): MonitorClientError {
-  const known = codes[code];
-  if (!known) return unreachable(`The connection to ${url} is lost (${code}): connecting again.`);
-  const [name, retryable, message] = known;
-  return new MonitorClientError(name, message, { retryable });
 }

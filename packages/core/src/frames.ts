@@ -1,6 +1,6 @@
 import type { WorkflowMonitorError } from "./errors.js";
 import type { ErrorFrame, FrameType, HeartbeatFrame } from "./protocol.js";
-import { refusals } from "./protocol.js";
+import { refusals } from "./refusals.js";
 import { type Cursor, type JobPatch, printCursor } from "./revision.js";
 import type { JobSnapshot, JobState } from "./snapshot.js";
 

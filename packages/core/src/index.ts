@@ -47,8 +47,16 @@ export { memoryStore } from "./memory-store.js";
 // ./ingest.js
 
 // The way to the viewers.
-export type { Frame, FrameType, Mode, Refusal, Transport, ViewerMessage } from "./protocol.js";
-export { CloseCode, PROTOCOL_VERSION, parseMode, refusals, SUBPROTOCOL } from "./protocol.js";
+export type { Frame, FrameType, Mode, Transport, ViewerMessage } from "./protocol.js";
+export {
+  CloseCode,
+  PROTOCOL_VERSION,
+  parseMode,
+  SUBPROTOCOL,
+  TOKEN_PROTOCOL,
+} from "./protocol.js";
+export type { Refusal } from "./refusals.js";
+export { refusals } from "./refusals.js";
 export type { Codec } from "./frames.js";
 export { encodeError } from "./frames.js";
 export type { JobBody } from "./bodies.js";

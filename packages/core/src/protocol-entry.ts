@@ -12,7 +12,7 @@ export type {
   UpdateFrame,
   ViewerMessage,
 } from "./protocol.js";
-export { CloseCode, PROTOCOL_VERSION, SUBPROTOCOL } from "./protocol.js";
+export { CloseCode, PROTOCOL_VERSION, SUBPROTOCOL, TOKEN_PROTOCOL } from "./protocol.js";
 export type { Cursor, JobPatch } from "./revision.js";
 export { applyPatch, parseCursor, printCursor } from "./revision.js";
 export type { Counts, JobSnapshot, JobSummary, StageAttempt, StageSnapshot } from "./snapshot.js";

@@ -11,6 +11,9 @@ export const PROTOCOL_VERSION = 1;
 /** The WebSocket subprotocol that a client may offer. */
 export const SUBPROTOCOL = "workflow-monitor.v1";
 
+/** Before a token that is offered as a subprotocol, in base64url: browsers send no headers with a handshake. */
+export const TOKEN_PROTOCOL = "workflow-monitor.token.";
+
 /** 44xx mirrors HTTP and is final, but for 4408 and 4429; everything else means: come back with your cursor. */
 export const CloseCode = {
   done: 1000,
@@ -32,32 +35,6 @@ export const CloseCode = {
 } as const;
 
 export type CloseCode = (typeof CloseCode)[keyof typeof CloseCode];
-
-/** How a viewer is told of an error, on each transport. */
-export interface Refusal {
-  close: CloseCode;
-  httpStatus: number;
-  /** Whether the same request may succeed later. */
-  retryable: boolean;
-}
-
-export const refusals: Readonly<Record<ErrorCode, Refusal>> = {
-  refused: { close: CloseCode.badRequest, httpStatus: 400, retryable: false },
-  shortened: { close: CloseCode.badRequest, httpStatus: 400, retryable: false },
-  bad_request: { close: CloseCode.badRequest, httpStatus: 400, retryable: false },
-  unknown_job: { close: CloseCode.unknownJob, httpStatus: 404, retryable: false },
-  unsupported: { close: CloseCode.badRequest, httpStatus: 501, retryable: false },
-  unsupported_version: { close: CloseCode.unsupportedVersion, httpStatus: 406, retryable: false },
-  too_many_viewers: { close: CloseCode.tooMany, httpStatus: 429, retryable: true },
-  too_many_subscriptions: { close: CloseCode.tooMany, httpStatus: 429, retryable: true },
-  subscribe_timeout: { close: CloseCode.tooSlowToSubscribe, httpStatus: 408, retryable: true },
-  overloaded: { close: CloseCode.overloaded, httpStatus: 503, retryable: true },
-  conflict: { close: CloseCode.overloaded, httpStatus: 503, retryable: true },
-  unavailable: { close: CloseCode.overloaded, httpStatus: 503, retryable: true },
-  draining: { close: CloseCode.restarting, httpStatus: 503, retryable: true },
-  closed: { close: CloseCode.restarting, httpStatus: 503, retryable: true },
-  internal: { close: CloseCode.internal, httpStatus: 500, retryable: true },
-};
 
 /** How a viewer watches; `watch` is a program in the host's process. */
 export type Transport = "ws" | "sse" | "poll" | "long-poll" | "watch";

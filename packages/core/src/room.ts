@@ -11,7 +11,8 @@ import {
   updateText,
 } from "./frames.js";
 import type { Limits } from "./limits.js";
-import { CloseCode, refusals } from "./protocol.js";
+import { CloseCode } from "./protocol.js";
+import { refusals } from "./refusals.js";
 import { Replica, type ReplicaContext } from "./replica.js";
 import type { Cursor, Revision } from "./revision.js";
 import {
