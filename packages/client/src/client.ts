@@ -4,11 +4,11 @@ import { MonitorClientError } from "./errors.js";
 import { type Fetch, type Host, platform, type WebSocketConstructor } from "./host.js";
 import { framesOf, openHttp } from "./http-link.js";
 import { ANSWER_MS } from "./link.js";
-import { type Requests, readEvents, readJson, request, search } from "./request.js";
+import { JSON_TYPE, type Requests, readEvents, readJson, request } from "./request.js";
 import { openSocket } from "./socket-link.js";
-import { Subscription } from "./subscription.js";
-import type { ClientTransport, JobPage, MonitorClient, WatchOptions } from "./types.js";
-import { Watch } from "./watch.js";
+import { createSubscription } from "./subscription.js";
+import type { ClientTransport, JobPage, JobWatch, MonitorClient, WatchOptions } from "./types.js";
+import { createWatch } from "./watch.js";
 
 export interface MonitorClientOptions {
   /** The server's http(s) origin, and the path before `paths`, if any: `https://app.example/monitor`. */
@@ -41,7 +41,7 @@ export const createMonitorClient = (options: MonitorClientOptions): MonitorClien
 export function createClient(
   {
     url,
-    paths,
+    paths: { ws = "/ws", jobs = "/jobs" } = {},
     token,
     transports = ["ws", "sse", "poll"],
     // As they are now; `fetch` insists on being called without an object.
@@ -50,28 +50,29 @@ export function createClient(
   }: MonitorClientOptions,
   host: Host,
 ): MonitorClient {
-  const { origin, pathname } = new URL(url);
-  if (!origin.startsWith("http")) throw new TypeError("url: an http or https url is wanted.");
-  const base = origin + pathname.replace(/\/+$/, "");
+  const base = new URL(url).href.replace(/\/+$/, "");
+  if (!/^https?:/.test(base)) throw new TypeError("url: an http or https url is wanted.");
   const usable = transports.filter((transport) => transport !== "ws" || WebSocket);
   if (!usable[0]) throw new TypeError("transports: none of them works here.");
 
   const requests: Requests = {
     fetch,
-    url: base + (paths?.jobs ?? "/jobs"),
+    url: base + jobs,
     async token() {
       try {
         return typeof token === "function" ? await token() : token;
       } catch (cause) {
-        const message = "The function `token` has failed.";
-        throw new MonitorClientError("token_failed", message, { retryable: true, cause });
+        throw new MonitorClientError("token_failed", "The function `token` has failed.", {
+          retryable: true,
+          cause,
+        });
       }
     },
   };
   const socket = {
     host,
     WebSocket: WebSocket as WebSocketConstructor,
-    url: base.replace("http", "ws") + (paths?.ws ?? "/ws"),
+    url: base.replace("http", "ws") + ws,
     token: requests.token,
   };
 
@@ -90,11 +91,11 @@ export function createClient(
   });
   let closed = false;
 
-  function watch(jobId: string, { signal, after }: WatchOptions = {}): Watch {
+  function watch(jobId: string, { signal, after }: WatchOptions = {}): JobWatch {
     if (!jobId) throw new TypeError("Say which job to watch.");
     const known = connector.find(jobId);
-    const subscription = known ?? new Subscription(connector, jobId, parseCursor(after));
-    const job = new Watch(subscription, connector);
+    const subscription = known ?? createSubscription(connector, jobId, parseCursor(after));
+    const job = createWatch(subscription, connector);
     if (closed || signal?.aborted) job.close();
     else {
       subscription.viewers.add(job);
@@ -105,20 +106,18 @@ export function createClient(
   }
 
   async function ask<T>(path: string, signal: AbortSignal | undefined): Promise<T> {
-    const stop = AbortSignal.any([AbortSignal.timeout(ANSWER_MS), ...(signal ? [signal] : [])]);
-    try {
-      const response = await request(requests, path, { accept: "application/json" }, stop);
-      return await readJson<T>(response, requests.url);
-    } catch (error) {
-      signal?.throwIfAborted();
-      throw error;
-    }
+    const stop = signal ?? AbortSignal.timeout(ANSWER_MS);
+    const response = await request(requests, path, JSON_TYPE, stop);
+    return readJson<T>(response, requests.url);
   }
 
   return {
     watch,
     get: (jobId, { signal } = {}) => ask<JobSnapshot>(`/${encodeURIComponent(jobId)}`, signal),
-    list: (query = {}, { signal } = {}) => ask<JobPage>(search(query), signal),
+    list(query = {}, { signal } = {}) {
+      const given = Object.entries(query).filter(([, value]) => value !== undefined);
+      return ask<JobPage>(`?${new URLSearchParams(given as [string, string][])}`, signal);
+    },
     close() {
       closed = true;
       connector.close();

@@ -1,10 +1,10 @@
 import type { Frame } from "@org/workflow-monitor/protocol";
-import { MonitorClientError } from "./errors.js";
+import { closedError } from "./errors.js";
 import type { Host } from "./host.js";
 import { idleLine, type Line, type LineEvent, next } from "./line.js";
 import type { Link, LinkListener } from "./link.js";
 import type { Carrier, Subscription } from "./subscription.js";
-import type { ClientTransport, Connection } from "./types.js";
+import type { ClientTransport, Connection, ConnectionState } from "./types.js";
 
 export interface ConnectorOptions {
   readonly host: Host;
@@ -36,13 +36,15 @@ export function createConnector({ host, transports, open, reread }: ConnectorOpt
     if (event !== "visible") offline = event === "offline";
     for (const link of links.values()) link.check();
     if (event !== "offline") apply({ type: "wake" });
-    each((subscription) => subscription.connected());
+    tell();
   });
 
   /** Of those that there are now: what is done may end some of them. */
   function each(act: (subscription: Subscription) => void): void {
     for (const subscription of [...subscriptions.values()]) act(subscription);
   }
+
+  const tell = () => each((subscription) => subscription.connected());
 
   function apply(event: LineEvent): void {
     const before = line;
@@ -55,10 +57,8 @@ export function createConnector({ host, transports, open, reread }: ConnectorOpt
       if (timer) cancelTimer = host.setTimeout(() => apply({ type: "timer" }), timer.ms);
     }
     keepLinks(line);
-    each((subscription) => {
-      if (state === "idle" && cause) subscription.fail(cause);
-      else subscription.connected();
-    });
+    if (state === "idle" && cause) each((subscription) => subscription.end(cause));
+    else tell();
   }
 
   /** Closes the links that are not spoken of any more, opens those that are not there. */
@@ -77,10 +77,17 @@ export function createConnector({ host, transports, open, reread }: ConnectorOpt
   }
 
   function openLink(rung: number): void {
+    const up = () => apply({ type: "up", rung, chance: host.random() });
     const link = open(transports[rung] as ClientTransport, {
-      up: () => apply({ type: "up", rung, chance: host.random() }),
-      frame: take,
-      refused: (jobId, error) => find(jobId)?.refuse(error),
+      up,
+      frame(frame) {
+        up();
+        take(frame);
+      },
+      refused(jobId, error) {
+        up();
+        find(jobId)?.refuse(error);
+      },
       down(error, silent) {
         // What was swallowed may have been the end.
         if (silent) each((subscription) => void readAnew(subscription));
@@ -95,7 +102,7 @@ export function createConnector({ host, transports, open, reread }: ConnectorOpt
     if (frame.type !== "heartbeat") find(frame.jobId as string)?.take(frame);
     else {
       stale = frame.stale === true;
-      each((subscription) => subscription.connected());
+      tell();
     }
   }
 
@@ -124,21 +131,18 @@ export function createConnector({ host, transports, open, reread }: ConnectorOpt
       if (!subscriptions.size) apply({ type: "rest" });
     },
     connectionOf({ answered, refusal }) {
-      const { state, rung, cause, waits } = line;
+      const { rung, cause, waits } = line;
       const transport = transports[rung] ?? null;
-      const base = { transport, cause, retryAt, stale };
-      if (refusal) return { ...base, state: "reconnecting", ...refusal };
-      if (state === "live" || state === "climbing") {
-        if (!answered) return { ...base, state: "connecting" };
-        return { ...base, state: transport === "poll" ? "polling" : "live" };
-      }
-      if (offline) return { ...base, state: "offline" };
-      return { ...base, state: waits ? "reconnecting" : "connecting" };
+      const isUp = line.state === "live" || line.state === "climbing";
+      let state: ConnectionState = waits ? "reconnecting" : "connecting";
+      if (isUp && answered) state = transport === "poll" ? "polling" : "live";
+      else if (refusal) state = "reconnecting";
+      else if (offline) state = "offline";
+      return { state, transport, cause, retryAt, stale, ...refusal };
     },
     close() {
       stopListening();
-      const error = new MonitorClientError("closed", "The client was closed.");
-      each((subscription) => subscription.fail(error));
+      each((subscription) => subscription.end(closedError()));
     },
   };
 }

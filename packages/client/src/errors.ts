@@ -25,7 +25,8 @@ export class MonitorClientError extends Error {
   readonly code: ClientErrorCode;
   declare readonly jobId: string | undefined;
   declare readonly retryable: boolean;
-  declare readonly retryAfterMs: number | undefined;
+  /** What the server asked to wait before the next try, in milliseconds. */
+  declare retryAfterMs: number | undefined;
 
   constructor(
     code: ClientErrorCode,
@@ -37,3 +38,6 @@ export class MonitorClientError extends Error {
     Object.assign(this, { jobId, retryable, retryAfterMs });
   }
 }
+
+export const closedError = (): MonitorClientError =>
+  new MonitorClientError("closed", "The watch was closed before the job was over.");

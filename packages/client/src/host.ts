@@ -40,8 +40,9 @@ export const platform: Host = {
   onNetwork(listener) {
     if (typeof document === "undefined") return () => {};
     const stop = new AbortController();
-    addEventListener("online", () => listener("online"), stop);
-    addEventListener("offline", () => listener("offline"), stop);
+    for (const event of ["online", "offline"] as const) {
+      addEventListener(event, () => listener(event), stop);
+    }
     const look = () => document.hidden || listener("visible");
     document.addEventListener("visibilitychange", look, stop);
     return () => stop.abort();

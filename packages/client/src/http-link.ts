@@ -1,5 +1,5 @@
 import type { EndFrame, Frame, SnapshotFrame } from "@org/workflow-monitor/protocol";
-import { type ClientErrorCode, MonitorClientError } from "./errors.js";
+import type { ClientErrorCode, MonitorClientError } from "./errors.js";
 import { createEventParser } from "./event-stream.js";
 import type { Host } from "./host.js";
 import {
@@ -18,6 +18,8 @@ import { eventsPath, type Requests, readEvents, request } from "./request.js";
 const HELD = 4;
 /** How long a poll waits for something new, in seconds. */
 const WAIT_S = 20;
+/** The same of one that has to share a connection: not at all, but it gets no answer if there is nothing new. */
+const SHORT_WAIT_S = 0.01;
 /** Between its polls, if it changes all the time; and between its streams. */
 const PAUSE_MS = 500;
 /** Between those of a job that has no connection to wait on. */
@@ -71,10 +73,8 @@ export function openHttp(
   function lose(feed: Feed, error: MonitorClientError, silent?: boolean): void {
     if (feed.signal.aborted) return;
     drop(feed);
-    if (ofTheJob.includes(error.code)) {
-      listener.up();
-      listener.refused(feed.jobId, error);
-    } else {
+    if (ofTheJob.includes(error.code)) listener.refused(feed.jobId, error);
+    else {
       close();
       listener.down(error, silent);
     }
@@ -85,23 +85,22 @@ export function openHttp(
     if (frame.type === "error") throw errorOf(frame);
     if ("cursor" in frame) feed.after = frame.cursor;
     feed.silence.heard(frame);
-    listener.up();
     listener.frame(frame);
     if (frame.type === "end") drop(feed);
   }
 
-  async function poll(feed: Feed, wait?: number): Promise<void> {
-    feed.silence.expect(ANSWER_MS + (wait ?? 0) * 1_000);
+  async function poll(feed: Feed, wait = 0): Promise<void> {
+    feed.silence.expect(ANSWER_MS + wait * 1_000);
     const frame = await readEvents(requests, feed.jobId, feed.after, feed.signal, wait);
-    if (!feed.signal.aborted) listener.up();
-    for (const each of frame ? framesOf(frame) : []) deliver(feed, each);
+    if (frame) for (const each of framesOf(frame)) deliver(feed, each);
+    else if (!feed.signal.aborted) listener.up();
   }
 
   async function stream(feed: Feed): Promise<void> {
     const { jobId, after, signal, silence } = feed;
     silence.expect(ANSWER_MS);
-    const path = eventsPath(jobId, { after, mode: "delta" });
-    const { status, body } = await request(requests, path, { accept: EVENT_STREAM }, signal);
+    const path = eventsPath(jobId, after, "mode=delta");
+    const { status, body } = await request(requests, path, EVENT_STREAM, signal);
     // Nothing is to come, since the cursor is that of the end: only the state is not known.
     if (status !== 200) return poll(feed);
     let hintMs: number | undefined;
@@ -121,15 +120,16 @@ export function openHttp(
         parse(decoder.decode(part.value, { stream: true }));
       }
     } catch (thrown) {
-      const { code, message, retryable, retryAfterMs = hintMs } = asError(thrown);
-      throw new MonitorClientError(code, message, { retryable, retryAfterMs });
+      const error = asError(thrown);
+      error.retryAfterMs ??= hintMs;
+      throw error;
     }
   }
 
   async function run(feed: Feed): Promise<void> {
     const { held, signal, silence } = feed;
     // The first poll does not wait: whether it works has to show.
-    for (let wait: number | undefined; !signal.aborted; wait = held ? WAIT_S : 0) {
+    for (let wait = 0; !signal.aborted; wait = held ? WAIT_S : SHORT_WAIT_S) {
       if (streams && held) await stream(feed);
       else await poll(feed, wait);
       silence.stop();
@@ -148,7 +148,7 @@ export function openHttp(
   return {
     watch(jobId, after) {
       unwatch(jobId);
-      const held = [...feeds.values()].filter((feed) => feed.held).length < HELD;
+      const held = feeds.size < HELD;
       const silence = watchdog(host, (error) => lose(feed, error, true));
       const stopPause = () => {};
       const feed = Object.assign(new AbortController(), { jobId, after, held, silence, stopPause });

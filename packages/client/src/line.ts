@@ -105,10 +105,16 @@ function live(line: Line, rung: number, climbs: number, chance: number): Line {
 }
 
 /** Full jitter: anything up to a ceiling that doubles; what the server asks for comes on top. */
+export const backoff = (
+  { retryAfterMs = 0 }: MonitorClientError,
+  times: number,
+  chance: number,
+  longest = LONGEST_BACKOFF_MS,
+): number =>
+  Math.min(LONGEST_MS, retryAfterMs) + Math.min(longest, FIRST_BACKOFF_MS * 2 ** times) * chance;
+
 function wait(line: Line, cause: MonitorClientError, chance: number): Line {
-  const ceiling = Math.min(LONGEST_BACKOFF_MS, FIRST_BACKOFF_MS * 2 ** line.waits);
-  const hint = Math.min(LONGEST_MS, cause.retryAfterMs ?? 0);
-  const timer = { ms: hint + ceiling * chance };
+  const timer = { ms: backoff(cause, line.waits, chance) };
   return { ...line, state: "waiting", trying: null, timer, cause, waits: line.waits + 1 };
 }
 

@@ -15,10 +15,10 @@ export interface Link {
 
 /** What a link tells. */
 export interface LinkListener {
-  /** The server has said something that makes sense. At each occasion. */
-  up(): void;
   frame(frame: Frame): void;
-  /** One job cannot be watched; the link goes on. */
+  /** The server has nothing new, but it works. */
+  up(): void;
+  /** One job cannot be watched, says the server; the link goes on. */
   refused(jobId: string, error: MonitorClientError): void;
   /** It does not work, or not any more. `silent`: it looks open, but nothing comes. */
   down(error: MonitorClientError, silent?: boolean): void;
@@ -79,11 +79,11 @@ export const unreachable = (message: string, cause?: unknown): MonitorClientErro
 export const asError = (thrown: unknown): MonitorClientError =>
   thrown instanceof MonitorClientError ? thrown : unreachable("The connection is lost.", thrown);
 
+export const notAsMonitor = (url: string, what: unknown): string =>
+  `${url} answers ${what}, and not as a workflow monitor: check \`url\`, \`paths\` and \`token\`.`;
+
 export const noMonitor = (url: string): MonitorClientError =>
-  new MonitorClientError(
-    "bad_answer",
-    `What answers at ${url} is no workflow monitor: check \`url\` and \`paths\`.`,
-  );
+  new MonitorClientError("bad_answer", notAsMonitor(url, "something"));
 
 /** The frame that a text is. */
 export function parseFrame(text: unknown, url: string): Frame {

@@ -8,7 +8,6 @@ import {
 import { type ClientErrorCode, MonitorClientError } from "./errors.js";
 import type { Host, WebSocketConstructor, WebSocketLike } from "./host.js";
 import {
-  ANSWER_MS,
   asError,
   CHECK_MS,
   errorOf,
@@ -41,17 +40,17 @@ function closing(code: number, reason: string): MonitorClientError {
 }
 
 const base64url = (text: string): string =>
-  btoa(String.fromCharCode(...new TextEncoder().encode(text)))
-    .replace(/\+/g, "-")
-    .replace(/\//g, "_")
-    .replace(/=/g, "");
+  btoa(String.fromCharCode(...new TextEncoder().encode(text))).replace(
+    /[+/=]/g,
+    (char) => ({ "+": "-", "/": "_" })[char] ?? "",
+  );
 
 /** WebSocket: one socket for all jobs, in mode delta. */
 export function openSocket(
   { host, WebSocket, url, token }: SocketOptions,
   listener: LinkListener,
 ): Link {
-  /** What the jobs that wait for their first frame were asked with. */
+  /** Where the jobs begin that are asked for when the socket is open. */
   const asked = new Map<string, string | undefined>();
   let socket: WebSocketLike | undefined;
   let open = false;
@@ -60,16 +59,11 @@ export function openSocket(
   let goodbye: MonitorClientError | undefined;
 
   const silence = watchdog(host, (error) => fail(error, true));
-  /** The same for the jobs: something may come, but not what was asked for. */
-  let unanswered = () => {};
 
   function close(): void {
     closed = true;
     silence.stop();
-    unanswered();
-    if (!socket) return;
-    socket.onopen = socket.onmessage = socket.onclose = null;
-    socket.close();
+    socket?.close();
   }
 
   function fail(error: MonitorClientError, silent?: boolean): void {
@@ -86,15 +80,9 @@ export function openSocket(
 
   function receive(frame: Frame): void {
     silence.heard(frame);
-    const jobId = "jobId" in frame ? frame.jobId : undefined;
-    if (frame.type === "error" && jobId === undefined) {
-      goodbye = errorOf(frame);
-      return;
-    }
-    if (jobId !== undefined) asked.delete(jobId);
-    listener.up();
     if (frame.type !== "error") listener.frame(frame);
-    else listener.refused(jobId as string, errorOf(frame));
+    else if (frame.jobId === undefined) goodbye = errorOf(frame);
+    else listener.refused(frame.jobId, errorOf(frame));
   }
 
   function connect(bearer: string | undefined): void {
@@ -125,10 +113,8 @@ export function openSocket(
     .catch((thrown: unknown) => fail(asError(thrown)));
   return {
     watch(jobId, after) {
-      asked.set(jobId, after);
       if (open) subscribe(jobId, after);
-      unanswered();
-      unanswered = host.setTimeout(() => asked.size && silence.expect(0), 2 * ANSWER_MS);
+      else asked.set(jobId, after);
     },
     unwatch(jobId) {
       asked.delete(jobId);

@@ -1,4 +1,4 @@
-import type { JobSnapshot, JobState, StageSnapshot } from "./snapshot.js";
+import type { JobSnapshot, JobState } from "./snapshot.js";
 
 /** A place in a job's log: `revision` events of `epoch` (12 of [a-z0-9], one life of the stored log). */
 export interface Cursor {
@@ -13,10 +13,10 @@ export const printCursor = ({ epoch, revision }: Cursor): string => `${epoch}.${
 
 /** The cursor that a text of the form `<epoch>.<revision>` stands for; undefined for anything else. */
 export function parseCursor(text: unknown): Cursor | undefined {
-  if (typeof text !== "string" || text.length > 32) return undefined;
-  const match = /^([a-z0-9]{12})\.(0|[1-9][0-9]*)$/.exec(text);
-  const revision = Number(match?.[2]);
-  return match?.[1] && Number.isSafeInteger(revision) ? { epoch: match[1], revision } : undefined;
+  if (typeof text !== "string") return undefined;
+  // 15 digits: every such number is exact.
+  const [, epoch, revision] = /^([a-z0-9]{12})\.(0|[1-9]\d{0,14})$/.exec(text) ?? [];
+  return epoch ? { epoch, revision: Number(revision) } : undefined;
 }
 
 export const sameCursor = (one: Cursor, other: Cursor): boolean =>
@@ -76,17 +76,12 @@ export function diff(before: JobState, after: JobState): JobPatch {
 export function applyPatch<J extends JobState | JobSnapshot>(job: J, patch: JobPatch): J {
   const { stageOrder, stages, ...fields } = patch;
   const next = { ...job, ...fields };
-  if (stages === undefined && stageOrder === undefined) return next;
-  if (stageOrder === undefined && stages?.length === 1) {
-    // The usual case: one stage changed.
-    const at = job.stages.findIndex(({ stage }) => stage === stages[0]?.stage);
-    if (at !== -1) next.stages = job.stages.with(at, stages[0] as StageSnapshot);
-    return next;
+  const changed = new Map(stages?.map((stage) => [stage.stage, stage]));
+  if (stageOrder) {
+    for (const stage of job.stages) if (!changed.has(stage.stage)) changed.set(stage.stage, stage);
+    next.stages = stageOrder.flatMap((name) => changed.get(name) ?? []);
+  } else if (stages) {
+    next.stages = job.stages.map((stage) => changed.get(stage.stage) ?? stage);
   }
-  const byName = new Map(job.stages.map((stage) => [stage.stage, stage]));
-  for (const stage of stages ?? []) byName.set(stage.stage, stage);
-  next.stages = (stageOrder ?? job.stages.map(({ stage }) => stage))
-    .map((name) => byName.get(name))
-    .filter((stage) => stage !== undefined);
   return next;
 }
