@@ -177,6 +177,32 @@ describe("[D9] a node that goes", () => {
     expect(clock.timers).toBe(0);
   });
 
+  test("[D9] goes once: a listener on leave may drain, too", async () => {
+    const clock = new ManualClock();
+    const { server, left } = await start({ clock });
+    const { monitor } = server;
+    const crowd = new Crowd();
+    await crowd.joinMany(monitor, JOB, 500);
+    const drains: Promise<void>[] = [];
+    monitor.on("leave", () => drains.push(monitor.drain()));
+    const first = monitor.drain();
+    expect(left).toHaveLength(50);
+    await settle(clock, Promise.all([first, ...drains]), { stepMs: 50 });
+    expect(left).toHaveLength(500);
+    expect(crowd.faults).toEqual([]);
+  });
+
+  test("[D9] goes once: a listener on leave may close the adapter, too", async () => {
+    const { server, left } = await start();
+    const viewers = await Promise.all([server.watch(JOB), server.watch(JOB)]);
+    for (const viewer of viewers) await viewer.expect("snapshot");
+    const closes: Promise<void>[] = [];
+    server.monitor.on("leave", () => closes.push(server.adapter.close()));
+    await inTime("adapter.close()", server.adapter.close());
+    await inTime("those of the listener", Promise.all(closes));
+    expect(left).toMatchObject([{ code: 1012 }, { code: 1012 }]);
+  });
+
   test("[D9] takes no new viewers: they are told to come back, on every transport", async () => {
     const clock = new ManualClock();
     const { server } = await start({ clock });

@@ -211,10 +211,17 @@ export function createWorkflowMonitor(options: WorkflowMonitorOptions): Workflow
 
   function drain(spreadMs = drainMs): Promise<void> {
     gate.giveUp(draining());
-    drained ??= rooms.drain(spreadMs).then(() => {
+    if (drained) return drained;
+    let begun!: (whole: Promise<void>) => void;
+    // Before anybody is told: a listener on `leave` may drain, too.
+    drained = new Promise((resolve) => {
+      begun = resolve;
+    });
+    const told = rooms.drain(spreadMs).then(() => {
       // Connections that watch nothing.
       for (const connection of heartbeats.connections()) connection.goAway(draining());
     });
+    begun(told);
     return drained;
   }
 

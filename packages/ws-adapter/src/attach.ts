@@ -104,11 +104,14 @@ export function attachWebSocket(
     else if (server?.listenerCount("upgrade") === 1) refuseUpgrade(socket, "404 Not Found");
   }
 
-  async function close(): Promise<void> {
+  function close(): Promise<void> {
+    if (closing) return closing;
     server?.off("upgrade", onUpgrade);
-    if (hub.connections === 0) return;
-    const empty = new Promise<void>((resolve) => {
-      hub.onEmpty = resolve;
+    // Before anybody is told: a listener on `leave` may close, too. `ws` ends those who do not answer
+    // after CLOSE_TIMEOUT_MS.
+    closing = new Promise((resolve) => {
+      if (hub.connections === 0) resolve();
+      else hub.onEmpty = resolve;
     });
     const restarting = new WorkflowMonitorError(
       "draining",
@@ -116,17 +119,11 @@ export function attachWebSocket(
     );
     for (const connection of egress.heartbeats.connections())
       if (connection instanceof Connection && connection.isOf(hub)) connection.goAway(restarting);
-    await empty; // ws ends those who do not answer after CLOSE_TIMEOUT_MS
+    return closing;
   }
 
   server?.on("upgrade", onUpgrade);
-  return {
-    handleUpgrade,
-    close() {
-      closing ??= close();
-      return closing;
-    },
-  };
+  return { handleUpgrade, close };
 }
 
 /** Why a connection cannot be served, once it can be told: browsers cannot read a refused upgrade. */
