@@ -13,7 +13,10 @@ import { Connection, type Hub } from "./connection.js";
 
 export interface WebSocketOptions {
   monitor: WorkflowMonitor;
-  /** Default `/ws`. Other paths are left to other upgrade handlers; without any they get 404. */
+  /**
+   * Default `/ws`. Other paths are left to other upgrade handlers; where all of them are adapters like
+   * this one, a path of none of them gets 404.
+   */
   path?: string;
   /**
    * Origins that may connect, exactly as browsers send them: `https://app.example`. Default: the same
@@ -33,15 +36,22 @@ export interface WebSocketAdapter {
 const MAX_MESSAGE_BYTES = 4 * 1024;
 const CLOSE_TIMEOUT_MS = 2_000;
 
+/** What an adapter's listener carries: its path. Another copy of this module, or version, finds it, too. */
+const PATH = Symbol.for("@org/workflow-monitor-ws.path");
+
 /**
  * Serves `GET <path>[?jobId=<id>[&after=<cursor>][&mode=full|delta]]` as WebSocket, on any
- * `http.Server`. With `server` null, call `handleUpgrade` yourself.
+ * `http.Server`. With `server` null, call `handleUpgrade` yourself. Throws when the server has an
+ * adapter for this path that is not closed: two would answer one socket.
  */
 export function attachWebSocket(
   server: Server | null,
   options: WebSocketOptions,
 ): WebSocketAdapter {
   const { monitor, path = "/ws", origins } = options;
+  if (server && upgradePaths(server).includes(path)) {
+    throw new Error(`The server has an adapter for ${path}: close it, or choose another path.`);
+  }
   const { egress } = monitor;
   const hub: Hub = { egress, connections: 0, onEmpty() {} };
   let closing: Promise<void> | undefined;
@@ -99,9 +109,12 @@ export function attachWebSocket(
   }
 
   function onUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
-    if (parseUrl(request)?.pathname === path) handleUpgrade(request, socket, head);
-    // Nobody else to answer it: a socket that is left alone hangs until its client gives up.
-    else if (server?.listenerCount("upgrade") === 1) refuseUpgrade(socket, "404 Not Found");
+    const asked = parseUrl(request)?.pathname;
+    if (asked === path) return handleUpgrade(request, socket, head);
+    // A socket that everybody leaves alone hangs until its client gives up: the first adapter answers.
+    if (server?.listeners("upgrade")[0] !== onUpgrade) return;
+    const nobodys = upgradePaths(server).every((own) => own !== undefined && own !== asked);
+    if (nobodys) refuseUpgrade(socket, "404 Not Found");
   }
 
   function close(): Promise<void> {
@@ -122,8 +135,13 @@ export function attachWebSocket(
     return closing;
   }
 
-  server?.on("upgrade", onUpgrade);
+  server?.on("upgrade", Object.assign(onUpgrade, { [PATH]: path }));
   return { handleUpgrade, close };
+}
+
+/** The paths of a server's upgrade handlers, in their order; undefined for one that is no adapter. */
+function upgradePaths(server: Server): unknown[] {
+  return server.listeners("upgrade").map((listener) => (listener as { [PATH]?: unknown })[PATH]);
 }
 
 /** Why a connection cannot be served, once it can be told: browsers cannot read a refused upgrade. */
