@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import { CloseCode, refusals, SUBPROTOCOL } from "@org/workflow-monitor";
+import { CloseCode, refusals, SUBPROTOCOL, TOKEN_PROTOCOL } from "@org/workflow-monitor";
 import { expect, test } from "vitest";
 
 const document = readFileSync(new URL("../../PROTOCOL.md", import.meta.url), "utf8");
@@ -40,6 +40,6 @@ test("PROTOCOL.md shows every frame type, each with a sample that is one", () =>
   for (const type of types) expect(document).toContain(`{"type":"${type}"`);
 });
 
-test("PROTOCOL.md names the subprotocol", () => {
-  expect(document).toContain(`\`${SUBPROTOCOL}\``);
+test("PROTOCOL.md names the subprotocols", () => {
+  for (const name of [SUBPROTOCOL, TOKEN_PROTOCOL]) expect(document).toContain(`\`${name}\``);
 });

@@ -8,6 +8,7 @@ export interface AuthorizeRequest {
   jobId: string | null;
   action: "watch" | "list";
   transport: Transport;
+  /** Names in lower case. A token that a WebSocket brought as a subprotocol is `authorization` here, as on HTTP. */
   headers: Readonly<Record<string, string | string[] | undefined>>;
   query: Readonly<Record<string, unknown>>;
   remoteAddress: string | undefined;

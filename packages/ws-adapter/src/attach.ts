@@ -10,6 +10,7 @@ import {
 } from "@org/workflow-monitor";
 import { WebSocketServer } from "ws";
 import { Connection, type Hub } from "./connection.js";
+import { readOffer } from "./offer.js";
 
 export interface WebSocketOptions {
   monitor: WorkflowMonitor;
@@ -85,9 +86,8 @@ export function attachWebSocket(
     url: URL,
   ): void {
     const query = Object.fromEntries(url.searchParams);
-    const { headers } = request;
+    const { headers, fault = faultOf(query) } = readOffer(request.headers);
     connection.begin(hub, socket, { headers, query });
-    const fault = faultOf(request, query);
     if (fault) return connection.refuse(fault);
     const { jobId, after, mode } = query;
     if (jobId === undefined) return connection.requests.rest();
@@ -145,14 +145,10 @@ function upgradePaths(server: Server): unknown[] {
 }
 
 /** Why a connection cannot be served, once it can be told: browsers cannot read a refused upgrade. */
-function faultOf(
-  request: IncomingMessage,
-  { jobId, mode }: Record<string, string | undefined>,
-): WorkflowMonitorError | undefined {
-  const offered = (request.headers["sec-websocket-protocol"] ?? "").split(",").map((p) => p.trim());
-  if (!offered.includes(SUBPROTOCOL) && offered.some((p) => p.startsWith("workflow-monitor."))) {
-    return new WorkflowMonitorError("unsupported_version", `This server speaks ${SUBPROTOCOL}.`);
-  }
+function faultOf({
+  jobId,
+  mode,
+}: Record<string, string | undefined>): WorkflowMonitorError | undefined {
   if (jobId === "") {
     return new WorkflowMonitorError("bad_request", "Say which job: connect with ?jobId=<id>.");
   }
