@@ -1,6 +1,6 @@
 // The demo: POST /jobs takes an inventory of a folder of this checkout, and the page at / shows how far it is.
 import { randomUUID } from "node:crypto";
-import { readFile, realpath } from "node:fs/promises";
+import { realpath } from "node:fs/promises";
 import { STATUS_CODES } from "node:http";
 import { relative } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -9,6 +9,8 @@ import { workflowMonitorHttp } from "@org/workflow-monitor-http";
 import { attachWebSocket } from "@org/workflow-monitor-ws";
 import Fastify, { type FastifyError } from "fastify";
 import { takeInventory } from "./inventory.js";
+import { type Line, startLine } from "./line.js";
+import { bundlePage } from "./page.js";
 import { resolveInside } from "./paths.js";
 import { createQueue } from "./queue.js";
 
@@ -18,24 +20,46 @@ const stopping = new AbortController();
 
 const monitor = createWorkflowMonitor({ authorize: allowAll }); // only this machine gets at it
 const app = Fastify();
-await app.register(workflowMonitorHttp, { monitor }); // GET /jobs, GET /jobs/:id
-attachWebSocket(app.server, { monitor }); // ws://…/ws?jobId=…
+await app.register(workflowMonitorHttp, { monitor }); // GET /jobs, GET /jobs/:id, GET /jobs/:id/events
 
 // ── the page ─────────────────────────────────────────────────────────────────────────────────────
 
-const pages = [
-  { url: "/", file: "index.html", type: "text/html" },
-  { url: "/app.js", file: "app.js", type: "text/javascript" },
-  { url: "/style.css", file: "style.css", type: "text/css" },
-];
+const POLICY =
+  "default-src 'self'; connect-src 'self' http://127.0.0.1:* ws://127.0.0.1:*; img-src data:";
 
-for (const { url, file, type } of pages) {
-  app.get(url, async (_request, reply) => {
-    reply.header("content-security-policy", "default-src 'self'; img-src data:");
-    reply.type(`${type}; charset=utf-8`);
-    return readFile(new URL(`public/${file}`, import.meta.url));
+for (const [path, { type, body }] of await bundlePage()) {
+  app.get(path, async (_request, reply) => {
+    reply.header("content-security-policy", POLICY);
+    return reply.type(`${type}; charset=utf-8`).send(body);
   });
 }
+
+// ── the line: the page watches through a proxy, which it may cut ─────────────────────────────────
+
+let line: Line | undefined;
+const lineState = () => line && { url: `http://127.0.0.1:${line.port}`, isUp: line.isUp };
+
+app.get("/line", async () => lineState());
+
+app.put("/line", async ({ body }) => {
+  const { isUp } = (body ?? {}) as { isUp?: unknown };
+  if (typeof isUp !== "boolean") {
+    throw new Problem(400, "bad_request", 'The body must be JSON, as { "isUp": false }.');
+  }
+  line?.set(isUp);
+  return lineState();
+});
+
+/** The page's own origins: to a browser, the line is another. */
+const origins: string[] = [];
+
+app.addHook("onRequest", async ({ headers: { origin } }, reply) => {
+  if (origin === undefined || !origins.includes(origin)) return;
+  reply.headers({
+    "access-control-allow-origin": origin,
+    "access-control-expose-headers": "retry-after",
+  });
+});
 
 // ── the jobs ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -103,10 +127,17 @@ async function close(): Promise<void> {
   stopping.abort();
   await queue.idle(); // what runs is cancelled, and its viewers see that
   await app.close();
+  await line?.close();
   await monitor.close();
 }
 
 process.once("SIGINT", () => void close());
 process.once("SIGTERM", () => void close());
 
-console.log(await app.listen({ host: "127.0.0.1", port: Number(process.env.PORT || 3_000) }));
+const url = await app.listen({ host: "127.0.0.1", port: Number(process.env.PORT || 3_000) });
+const { port } = new URL(url);
+line = await startLine(Number(port));
+origins.push(url, `http://localhost:${port}`);
+attachWebSocket(app.server, { monitor, origins }); // ws://…/ws
+
+console.log(url);

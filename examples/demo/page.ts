@@ -1,0 +1,38 @@
+import { readFile } from "node:fs/promises";
+import { basename } from "node:path";
+import { fileURLToPath } from "node:url";
+import { build } from "esbuild";
+
+export interface PageFile {
+  type: string;
+  body: string | Uint8Array;
+}
+
+const here = (path: string) => fileURLToPath(new URL(path, import.meta.url));
+
+/** The files of the page by their path: what is written in TypeScript is bundled, as a build tool would. */
+export async function bundlePage(): Promise<ReadonlyMap<string, PageFile>> {
+  const { outputFiles } = await build({
+    entryPoints: {
+      app: here("public/app.ts"),
+      "layout-worker": "@org/workflow-monitor-elements/layout-worker",
+    },
+    outdir: here("public"),
+    absWorkingDir: here("."),
+    tsconfig: here("../../tsconfig.json"),
+    bundle: true,
+    splitting: true,
+    minify: true,
+    format: "esm",
+    target: "es2022",
+    write: false,
+    logLevel: "error",
+  });
+  const files = new Map<string, PageFile>();
+  for (const { path, contents } of outputFiles) {
+    files.set(`/${basename(path)}`, { type: "text/javascript", body: contents });
+  }
+  files.set("/", { type: "text/html", body: await readFile(here("public/index.html")) });
+  files.set("/style.css", { type: "text/css", body: await readFile(here("public/style.css")) });
+  return files;
+}
