@@ -7,7 +7,8 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
-const packages = ["core", "ws-adapter", "http-adapter"];
+const adapters = ["ws-adapter", "http-adapter"];
+const packages = ["core", ...adapters, "client", "cli"];
 const manifest = (path) => JSON.parse(readFileSync(join(path, "package.json"), "utf8"));
 const pins = manifest(root).devDependencies;
 const temp = mkdtempSync(join(tmpdir(), "workflow-monitor-consumers-"));
@@ -123,7 +124,7 @@ function check(name, body) {
 
 /** A sibling that is missing from a package's dependencies is silently bundled into its dist. */
 function nothingInlined() {
-  for (const folder of packages.slice(1)) {
+  for (const folder of adapters) {
     const dist = join(root, "packages", folder, "dist");
     const files = readdirSync(dist).filter((file) => /\.c?js$/.test(file));
     const text = files.map((file) => readFileSync(join(dist, file), "utf8")).join("\n");
@@ -198,6 +199,11 @@ try {
   check("CJS: the same with require", () => {
     writeFileSync(join(temp, "consumer.cjs"), cjs);
     run(temp, process.execPath, "consumer.cjs");
+  });
+  check("npx workflow-monitor --version", () => {
+    const { version } = manifest(join(root, "packages/cli"));
+    const printed = run(temp, "npx", "--no-install", "workflow-monitor", "--version").trim();
+    if (printed !== version) throw new Error(`it says ${printed}, not ${version}`);
   });
   const nodenext = { module: "nodenext" };
   check("tsc, nodenext, ESM", () => typecheck("nodenext-esm", nodenext, "index.mts"));

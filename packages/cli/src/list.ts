@@ -55,7 +55,7 @@ async function read(
 }
 
 /** The jobs under a header, in columns; lines are cut at `width`. */
-export function table(jobs: readonly JobSummary[], now: number, width: number): string {
+function table(jobs: readonly JobSummary[], now: number, width: number): string {
   const rows = jobs.map((job) => [
     printable(job.jobId),
     job.name === null ? "" : nameOf(job),

@@ -15,7 +15,7 @@ export type Format = keyof typeof codes;
 /** Words in a format; without one as the terminal has it. */
 export type Span = readonly [text: string, format?: Format | undefined];
 
-export function paint([text, format]: Span, colors: boolean): string {
+function paint([text, format]: Span, colors: boolean): string {
   if (!colors || format === undefined || text === "") return text;
   const [on, off] = codes[format];
   return `\u001b[${on}m${text}\u001b[${off}m`;
