@@ -178,7 +178,7 @@ describe.skipIf(!hasScript)("in a terminal", TIMEOUT, () => {
     await watch.shows("live over WebSocket");
     watch.type("\u0003");
     expect(await watch.exited).toBe(130);
-    expect(watch.stdout).toMatch(/\?25h$/);
+    expect(watch.stdout).toMatch(/\?25h\s*$/);
     expect(watch.stdout).not.toMatch(/\[\d+m/);
   });
 });

@@ -62,6 +62,20 @@ test("a watch that begins in the middle says what is going on, not what is over"
   ]);
 });
 
+test("a watch that begins after a cursor says what happened since", () => {
+  const output = sink();
+  const view = logView(output, new ManualClock());
+  for (const event of RUN.slice(3)) view.event(event, { cursor: "k3x9q0a7mw2c.1" });
+  view.change(jobAfter(PLAN, ...RUN), { resumed: true });
+  expect(output.lines.map((line) => line.slice(25))).toEqual([
+    "job Release 7: cancelled, 66 %, stages: 2 completed, 1 skipped: by user",
+    "stage build: completed",
+    "stage test: failed: exit 1",
+    "stage test: running (attempt 2 of 2)",
+    "stage test: completed (attempt 2 of 2): 80 passed",
+  ]);
+});
+
 test("the next run is told, and its stages anew", () => {
   const lines = logOf(
     [PLAN, ...RUN],

@@ -52,13 +52,14 @@ export function logView(output: Output, clock: Pick<Clock, "now">): View {
     );
   };
 
-  /** Where the watch begins: the job and what it is doing, not all that it has done. */
+  /** Where the watch begins: the job and what it is doing, not all that it has done (but what was asked for). */
   const begin = (job: JobSnapshot) => {
     const counts = countWords(job.counts);
     sayJob(job, job.indeterminate ? "" : `${job.progress} %`, counts && `stages: ${counts}`);
+    const replayed = new Set(waiting.map(({ stage }) => stage));
     for (const { stage, status, attempt } of job.stages) {
       const active = status === "running" || status === "waiting";
-      if (!active) told.set(stage, { status, attempt });
+      if (!active && !replayed.has(stage)) told.set(stage, { status, attempt });
     }
   };
 

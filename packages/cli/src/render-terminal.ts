@@ -57,7 +57,7 @@ export function terminalView(output: Output, { title, colors, clock }: TerminalO
     output.write(ERASE_AND_UP.repeat(folded));
     draw();
   };
-  const close = () => {
+  const restore = () => {
     if (!open) return;
     open = false;
     cancel?.();
@@ -79,12 +79,15 @@ export function terminalView(output: Output, { title, colors, clock }: TerminalO
       job = last;
       if (connection) connection = { ...connection, state: "ended", cause: null, stale: false };
       draw();
-      close();
+      restore();
     },
     failed() {
       draw();
-      close();
+      restore();
     },
-    close,
+    close() {
+      if (open) output.write("\n"); // the terminal has written ^C where the cursor stands
+      restore();
+    },
   };
 }
