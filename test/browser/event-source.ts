@@ -1,18 +1,11 @@
-import { existsSync } from "node:fs";
 import type { Socket } from "node:net";
 import type { Frame } from "@org/workflow-monitor";
-import { type Browser, chromium, type Page } from "playwright-core";
+import type { Browser, Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { launchBrowser, withoutBrowser } from "../support/chromium.js";
 import { range, revisionsIn } from "../support/frames.js";
 import { startServer, type TestServer } from "../support/server.js";
 import { until } from "../support/wait.js";
-
-const EXECUTABLE = process.env.CHROMIUM ?? "/usr/bin/chromium";
-const required = process.env.REQUIRE_SERVICES === "1";
-const missing = !existsSync(EXECUTABLE);
-if (missing && !required) {
-  console.warn(`SKIPPED: no browser at ${EXECUTABLE}. Set CHROMIUM, or: apt-get install chromium`);
-}
 
 const JOB = "job";
 
@@ -50,21 +43,10 @@ interface Seen {
 
 const framesOf = (texts: readonly string[]) => texts.map((text) => JSON.parse(text) as Frame);
 
-describe.skipIf(missing && !required)("in a browser, EventSource", () => {
+describe.skipIf(withoutBrowser)("in a browser, EventSource", () => {
   let browser: Browser;
   beforeAll(async () => {
-    browser = await chromium.launch({
-      executablePath: EXECUTABLE,
-      args: [
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-      ],
-    });
+    browser = await launchBrowser();
   }, 60_000);
   afterAll(() => browser?.close());
 

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { expect, test } from "vitest";
+import { startServer } from "../support/server.js";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 
@@ -23,15 +24,32 @@ async function run(code: string): Promise<string> {
   }
 }
 
+/** The first example in the README of a package. */
+function exampleOf(name: string): string {
+  const readme = readFileSync(join(root, "packages", name, "README.md"), "utf8");
+  const [, code] = /```ts\n(.*?)```/s.exec(readme) ?? [];
+  if (!code) throw new Error(`the README of ${name} has no example`);
+  return code;
+}
+
 test.each(["core", "ws-adapter", "http-adapter"])(
   "the example in the README of %s runs, and ends",
   { timeout: 60_000 },
   async (name) => {
-    const readme = readFileSync(join(root, "packages", name, "README.md"), "utf8");
-    const code = /```ts\n(.*?)```/s.exec(readme)?.[1];
-    expect(code).toBeDefined();
-    const output = await run(code as string);
+    const output = await run(exampleOf(name));
     const prints = { core: "snapshot\nend\n", "ws-adapter": "", "http-adapter": "running\n" };
     expect(output).toBe(prints[name as keyof typeof prints]);
   },
 );
+
+test("the example in the README of client watches a job to its end", {
+  timeout: 60_000,
+}, async () => {
+  const { port, monitor } = await startServer();
+  const jobId = "42";
+  await monitor.publish({ type: "plan", jobId, stages: [{ stage: "build" }, { stage: "test" }] });
+  await monitor.publish({ type: "stage", jobId, stage: "build", status: "running" });
+  monitor.on("join", () => void monitor.publish({ type: "job", jobId, status: "completed" }));
+  const code = exampleOf("client").replace("http://localhost:3000", `http://127.0.0.1:${port}`);
+  expect(await run(code)).toMatch(/^(running build 0 %\n)?completed null 100 %\n$/);
+});
