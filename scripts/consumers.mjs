@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const adapters = ["ws-adapter", "http-adapter"];
-const packages = ["core", ...adapters, "client", "cli"];
+const packages = ["core", ...adapters, "client", "elements", "cli"];
 const manifest = (path) => JSON.parse(readFileSync(join(path, "package.json"), "utf8"));
 const pins = manifest(root).devDependencies;
 const temp = mkdtempSync(join(tmpdir(), "workflow-monitor-consumers-"));
@@ -37,6 +37,11 @@ async function main() {
   });
   if (!frame.includes(body)) throw new Error("the frame does not hold the polled body: " + frame);
   const gone = new Promise((resolve) => socket.once("close", resolve));
+
+  const watch = createMonitorClient({ url, WebSocket }).watch("42");
+  await monitor.publish({ type: "job", jobId: "42", status: "completed" });
+  const { status } = await watch.finished();
+  if (status !== "completed") throw new Error("the client says " + status);
   await app.close();
   await sockets.close();
   await monitor.close();
@@ -59,6 +64,7 @@ const names = {
   "@org/workflow-monitor/testing": "{ adapterContract, engineContract, storeContract }",
   "@org/workflow-monitor-http": "{ workflowMonitorHttp }",
   "@org/workflow-monitor-ws": "{ attachWebSocket }",
+  "@org/workflow-monitor-client": "{ createMonitorClient }",
   ws: "{ WebSocket }",
 };
 const esm = `import Fastify from "fastify";
@@ -81,6 +87,20 @@ import { CloseCode } from "@org/workflow-monitor/protocol";
 import { storeContract } from "@org/workflow-monitor/testing";
 import { workflowMonitorHttp } from "@org/workflow-monitor-http";
 import { attachWebSocket } from "@org/workflow-monitor-ws";
+import { createMonitorClient, type JobSnapshot } from "@org/workflow-monitor-client";
+import { useJob } from "@org/workflow-monitor-client/react";
+import { WebSocket } from "ws";
+
+export async function last(): Promise<JobSnapshot> {
+  const client = createMonitorClient({ url: "http://localhost:3000", WebSocket });
+  for await (const job of client.watch("42")) console.log(job.progress);
+  return client.watch("42").finished();
+}
+
+export function Progress(): string {
+  const { job, connection } = useJob("42");
+  return \`\${job?.progress} \${connection?.state}\`;
+}
 
 export async function start(): Promise<string> {
   const engine = createEngine();
@@ -155,8 +175,9 @@ function install() {
   const dependencies = Object.fromEntries(
     Object.values(packed).map(({ name, filename }) => [name, `file:./${filename}`]),
   );
-  for (const name of ["fastify", "ws", "typescript", "@types/node"])
-    dependencies[name] = pins[name];
+  for (const name of ["fastify", "ws", "react", "typescript"]) dependencies[name] = pins[name];
+  for (const name of ["node", "react", "ws"])
+    dependencies[`@types/${name}`] = pins[`@types/${name}`];
   writeFileSync(
     join(temp, "package.json"),
     JSON.stringify({ name: "consumer", version: "1.0.0", private: true, dependencies }),
@@ -199,6 +220,10 @@ try {
   check("CJS: the same with require", () => {
     writeFileSync(join(temp, "consumer.cjs"), cjs);
     run(temp, process.execPath, "consumer.cjs");
+  });
+  check("elements: import where there is no page", () => {
+    writeFileSync(join(temp, "elements.mjs"), `import "@org/workflow-monitor-elements";`);
+    run(temp, process.execPath, "elements.mjs");
   });
   check("npx workflow-monitor --version", () => {
     const { version } = manifest(join(root, "packages/cli"));

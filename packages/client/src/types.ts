@@ -36,7 +36,7 @@ export interface Connection {
   readonly stale: boolean;
 }
 
-/** What `JobWatch.on` tells of. Listeners that throw do not stop others; the error is reported. */
+/** What `JobWatch.on` tells of. What a listener throws is uncaught, as with the platform's events, and stops no other. */
 export interface WatchListeners {
   /**
    * The job has changed; once at the beginning. `resumed` false: it is the first state, or the
@@ -72,7 +72,7 @@ export interface JobWatch extends AsyncIterable<JobSnapshot> {
 export interface WatchOptions {
   /** Stops watching when it is aborted. */
   signal?: AbortSignal;
-  /** A cursor: begins with the events after it. */
+  /** A cursor: begins with the events after it. Of a job that this client watches already, with the present state. */
   after?: string;
 }
 
