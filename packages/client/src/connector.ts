@@ -71,7 +71,10 @@ export function createConnector({ host, transports, open, reread }: ConnectorOpt
     }
     for (const on of wanted) {
       if (on === null || links.has(on)) continue;
-      if (on === rung) each((subscription) => subscription.unanswer());
+      if (on === rung) {
+        stale = false;
+        each((subscription) => subscription.unanswer());
+      }
       openLink(on);
     }
   }
