@@ -10,13 +10,13 @@ export function createEventParser(
   let rest = "";
   return (text) => {
     // Only what is new is searched: a big frame comes in many pieces.
-    const lines = text.split(/\r?\n/);
+    const lines = text.split("\n");
     lines[0] = rest + lines[0];
     rest = lines.pop() ?? "";
     for (const line of lines) {
-      const [, name, value = ""] = /^(data|retry): ?(.*)/s.exec(line) ?? [];
-      if (name === "data") onData(value);
-      else if (name) onRetry(Number(value));
+      const [, data, ms] = /^(?:data: ?([^\r]*)|retry: ?(\d+))\r?$/.exec(line) ?? [];
+      if (data !== undefined) onData(data);
+      else if (ms) onRetry(Number(ms));
     }
   };
 }
