@@ -484,6 +484,12 @@ describe.each([1, 2, 3])("a line of %i rungs that never worked", (rungs) => {
     }
     expect(failRound(line, cut)).toMatchObject({ state: "idle", cause: cut });
   });
+
+  test("is given up, too, if somebody asked for more patience than that before", () => {
+    let line = begun;
+    for (let i = 0; i < ROUNDS; i += 1) line = told(line, down(line.rung, draining), timer);
+    expect(failRound(line, cut)).toMatchObject({ state: "idle", cause: cut });
+  });
 });
 
 test("a line that worked tries all rungs for ever while nobody answers", () => {

@@ -135,7 +135,7 @@ function descend(line: Line, event: EventOf<"down">): Line {
   if (trusted && line.failures === 0) return wait(tried, error, chance);
   if (line.rung + 1 < line.rungs) return connect({ ...tried, failures: 0 }, line.rung + 1);
   // Over the last rung, which any proxy lets through, somebody answers who is no monitor.
-  const hopeless = error.code === "bad_answer" || line.waits + 1 === ROUNDS;
+  const hopeless = error.code === "bad_answer" || line.waits + 1 >= ROUNDS;
   if (line.proven === null && hopeless) return giveUp(tried, error);
   return wait({ ...tried, rung: 0, failures: 0 }, error, chance);
 }
