@@ -461,6 +461,19 @@ describe("options", () => {
   });
 });
 
+test.each(["sse", "poll"] as const)(
+  "a job id that no path can hold is that job's fault: %s",
+  async (transport) => {
+    const { port } = await startJob();
+    const { client } = watchJob(port, { transports: [transport] });
+    const error = await failure(client.watch("x".repeat(101)));
+    expect(error).toMatchObject({ code: "bad_request", retryable: false });
+    const other = client.watch("a");
+    await until("the other is shown", () => other.snapshot !== null);
+    expect(other.connection).toMatchObject({ transport, cause: null });
+  },
+);
+
 test("a watch that has failed tells loops and listeners", async () => {
   const { port } = await startStranger((_request, response) => void response.writeHead(404).end());
   const watched = watchJob(port, { transports: ["poll"] });

@@ -1,5 +1,5 @@
 import type { SnapshotFrame } from "@org/workflow-monitor/protocol";
-import { MonitorClientError } from "./errors.js";
+import { type ClientErrorCode, MonitorClientError } from "./errors.js";
 import type { Fetch } from "./host.js";
 import { asError, noMonitor, notAsMonitor, unreachable } from "./link.js";
 
@@ -43,7 +43,9 @@ async function refusal(response: Response, url: string): Promise<MonitorClientEr
   const retryable = status >= 500 || status === 429 || status === 408;
   const retryAfterMs = Number(headers.get("retry-after")) * 1_000 || undefined;
   const { code, detail } = (await response.json().catch(() => {})) ?? {};
-  const other = status === 403 ? "forbidden" : retryable ? "unreachable" : "bad_answer";
+  let other: ClientErrorCode = retryable ? "unreachable" : "bad_answer";
+  if (status === 403) other = "forbidden";
+  if (status === 414) other = "bad_request"; // the id of the job is too long
   return new MonitorClientError(
     status === 401 ? "unauthorized" : detail && code ? code : other,
     detail ?? notAsMonitor(url, status),
