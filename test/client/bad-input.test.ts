@@ -11,6 +11,7 @@ import { describe, expect, test } from "vitest";
 import { WebSocket } from "ws";
 import type { MonitorClientOptions } from "../../packages/client/src/client.js";
 import { ROUNDS } from "../../packages/client/src/line.js";
+import { ANSWER_MS } from "../../packages/client/src/link.js";
 import { failure, startClient, testHost } from "../support/client.js";
 import { ManualClock } from "../support/clock.js";
 import { startServer, type TestServer } from "../support/server.js";
@@ -383,6 +384,30 @@ describe("a WebSocket that talks", () => {
         for (const text of texts) socket.send(text);
       },
     );
+
+  test("texts that only look like frames prove nothing: the next transport is tried", async () => {
+    const server = await startJob();
+    let heard = 0;
+    const { port } = await startStranger(
+      () => {},
+      (socket) => {
+        socket.send('{"type":"connected"}');
+        socket.on("message", () => {
+          heard += 1;
+        });
+      },
+    );
+    class Elsewhere extends WebSocket {
+      constructor(_url: string, protocols: string[]) {
+        super(`ws://127.0.0.1:${port}`, protocols[0]);
+      }
+    }
+    const watched = watchJob(server.port, { WebSocket: Elsewhere });
+    await until("it has asked", () => heard > 0);
+    watched.clock.advance(ANSWER_MS);
+    await until("it is live", () => watched.watch.connection.state === "live");
+    expect(watched.watch.connection).toMatchObject({ transport: "sse", cause: null });
+  });
 
   test.each([
     ["text", "hello"],

@@ -1,4 +1,4 @@
-import { type JobSnapshot, parseCursor } from "@org/workflow-monitor/protocol";
+import type { JobSnapshot } from "@org/workflow-monitor/protocol";
 import { createConnector } from "./connector.js";
 import { MonitorClientError } from "./errors.js";
 import { type Fetch, type Host, platform, type WebSocketConstructor } from "./host.js";
@@ -94,7 +94,7 @@ export function createClient(
   function watch(jobId: string, { signal, after }: WatchOptions = {}): JobWatch {
     if (!jobId) throw new TypeError("Say which job to watch.");
     const known = connector.find(jobId);
-    const subscription = known ?? createSubscription(connector, jobId, parseCursor(after));
+    const subscription = known ?? createSubscription(connector, jobId, after);
     const job = createWatch(subscription, connector);
     if (closed || signal?.aborted) job.close();
     else {

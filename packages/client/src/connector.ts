@@ -2,7 +2,7 @@ import type { Frame } from "@org/workflow-monitor/protocol";
 import { closedError } from "./errors.js";
 import type { Host } from "./host.js";
 import { idleLine, type Line, type LineEvent, next } from "./line.js";
-import type { Link, LinkListener } from "./link.js";
+import { isOfJob, type Link, type LinkListener } from "./link.js";
 import type { Carrier, Subscription } from "./subscription.js";
 import type { ClientTransport, Connection, ConnectionState } from "./types.js";
 
@@ -84,7 +84,7 @@ export function createConnector({ host, transports, open, reread }: ConnectorOpt
     const link = open(transports[rung] as ClientTransport, {
       up,
       frame(frame) {
-        up();
+        if (isOfJob(frame)) up();
         take(frame);
       },
       refused(jobId, error) {

@@ -120,7 +120,7 @@ export function openHttp(
         parse(decoder.decode(part.value, { stream: true }));
       }
     } catch (thrown) {
-      const error = asError(thrown);
+      const error = asError(thrown, requests.url);
       error.retryAfterMs ??= hintMs;
       throw error;
     }
@@ -149,11 +149,11 @@ export function openHttp(
     watch(jobId, after) {
       unwatch(jobId);
       const held = feeds.size < HELD;
-      const silence = watchdog(host, (error) => lose(feed, error, true));
+      const silence = watchdog(host, requests.url, (error) => lose(feed, error, true));
       const stopPause = () => {};
       const feed = Object.assign(new AbortController(), { jobId, after, held, silence, stopPause });
       feeds.set(jobId, feed);
-      run(feed).catch((thrown: unknown) => lose(feed, asError(thrown)));
+      run(feed).catch((thrown: unknown) => lose(feed, asError(thrown, requests.url)));
     },
     unwatch,
     check() {

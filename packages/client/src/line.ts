@@ -94,7 +94,10 @@ const rest = ({ rungs, rung, proven }: Line): Line => ({
   proven,
 });
 
-const giveUp = (line: Line, cause: MonitorClientError): Line => ({ ...rest(line), cause });
+const giveUp = ({ rungs }: Line, cause: MonitorClientError): Line => ({
+  ...idleLine(rungs),
+  cause,
+});
 
 /** Live over a rung. A timer runs until a better one is tried, twice as long after each climb that failed. */
 function live(line: Line, rung: number, climbs: number, chance: number): Line {
@@ -129,7 +132,7 @@ const lose: Cell<"down"> = (line, { error, chance }) =>
 /** A link never worked: the same rung again, the next one, or all of them later. */
 function descend(line: Line, event: EventOf<"down">): Line {
   const { error, chance } = event;
-  if (!isEvidence(error)) return lose(line, event);
+  if (!isEvidence(error)) return lose({ ...line, proven: line.rung }, event);
   const tried = { ...line, failures: line.failures + 1, cause: error };
   const trusted = line.rung === line.proven && error.code === "unreachable";
   if (trusted && line.failures === 0) return wait(tried, error, chance);
@@ -158,7 +161,9 @@ function slip(line: Line, event: EventOf<"down">): Line {
   return live(line, rung, climbs + 1, event.chance);
 }
 
-const unlessAsked = (line: Line): Line => (line.cause?.retryAfterMs ? line : connect(line));
+/** A wait that is cut short does not count. */
+const unlessAsked = (line: Line): Line =>
+  line.cause?.retryAfterMs ? line : connect({ ...line, waits: line.waits - 1 });
 
 /** What each event does in each state. */
 export const table: { readonly [S in LineState]: Row } = {

@@ -41,10 +41,12 @@ export interface Watchdog {
 /** Calls `onSilence` when nothing is heard for too long: at first `ANSWER_MS`, then two heartbeats. */
 export function watchdog(
   { now, setTimeout }: Host,
+  url: string,
   onSilence: (error: MonitorClientError) => void,
 ): Watchdog {
   let heartbeatMs = 25_000;
   let until = 0;
+  let isMonitor = false;
   let stop = () => {};
 
   /** One timer for many frames: it goes off early, and is set again for what is left. */
@@ -52,7 +54,7 @@ export function watchdog(
     stop();
     const left = until - now();
     if (left > 0) stop = setTimeout(look, left);
-    else onSilence(unreachable("The server is silent."));
+    else onSilence(unreachable(url, "silence"));
   }
 
   function expect(ms: number): void {
@@ -64,7 +66,9 @@ export function watchdog(
   return {
     heard(frame) {
       if (frame.type === "snapshot") heartbeatMs = frame.heartbeatMs;
-      until = now() + 2 * heartbeatMs;
+      // Others, too, may send texts with a type.
+      isMonitor ||= isOfJob(frame);
+      if (isMonitor) until = now() + 2 * heartbeatMs;
     },
     expect,
     look,
@@ -72,12 +76,18 @@ export function watchdog(
   };
 }
 
-export const unreachable = (message: string, cause?: unknown): MonitorClientError =>
-  new MonitorClientError("unreachable", message, { retryable: true, cause });
+/** Of a job, as no one but a monitor says it. */
+export const isOfJob = (frame: Frame): boolean => "jobId" in frame;
+
+export const lost = (url: string, how: unknown): string =>
+  `${url} does not answer (${how}): check \`url\`, and whether the server is up.`;
+
+export const unreachable = (url: string, how: unknown, cause?: unknown): MonitorClientError =>
+  new MonitorClientError("unreachable", lost(url, how), { retryable: true, cause });
 
 /** What was thrown, if it is ours; anything else is of the network. */
-export const asError = (thrown: unknown): MonitorClientError =>
-  thrown instanceof MonitorClientError ? thrown : unreachable("The connection is lost.", thrown);
+export const asError = (thrown: unknown, url: string): MonitorClientError =>
+  thrown instanceof MonitorClientError ? thrown : unreachable(url, thrown, thrown);
 
 export const notAsMonitor = (url: string, what: unknown): string =>
   `${url} answers ${what}, and not as a workflow monitor: check \`url\`, \`paths\` and \`token\`.`;

@@ -1,7 +1,7 @@
 import type { SnapshotFrame } from "@org/workflow-monitor/protocol";
 import { type ClientErrorCode, MonitorClientError } from "./errors.js";
 import type { Fetch } from "./host.js";
-import { asError, noMonitor, notAsMonitor, unreachable } from "./link.js";
+import { asError, lost, noMonitor, notAsMonitor } from "./link.js";
 
 /** How to ask the server over HTTP. */
 export interface Requests {
@@ -25,11 +25,8 @@ export async function request(
   const response = await fetch(url + path, {
     headers: { accept, ...authorization },
     signal,
-  }).catch((cause: unknown) => {
-    throw unreachable(
-      `${url} does not answer: check \`url\`, and whether the server is up.`,
-      cause,
-    );
+  }).catch((thrown: unknown) => {
+    throw asError(thrown, url);
   });
   const { ok, status, headers } = response;
   const isWanted = ok && headers.get("content-type")?.startsWith(accept);
@@ -48,7 +45,7 @@ async function refusal(response: Response, url: string): Promise<MonitorClientEr
   if (status === 414) other = "bad_request"; // the id of the job is too long
   return new MonitorClientError(
     status === 401 ? "unauthorized" : detail && code ? code : other,
-    detail ?? notAsMonitor(url, status),
+    detail ?? (retryable ? lost : notAsMonitor)(url, status),
     { retryable, retryAfterMs },
   );
 }
@@ -56,7 +53,7 @@ async function refusal(response: Response, url: string): Promise<MonitorClientEr
 /** The JSON of an answer. */
 export const readJson = <T>(response: Response, url: string): Promise<T> =>
   response.json().catch((cause: unknown) => {
-    throw cause instanceof SyntaxError ? noMonitor(url) : asError(cause);
+    throw cause instanceof SyntaxError ? noMonitor(url) : asError(cause, url);
   });
 
 /** The path of a job's events. */

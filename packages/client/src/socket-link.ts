@@ -13,6 +13,7 @@ import {
   errorOf,
   type Link,
   type LinkListener,
+  lost,
   parseFrame,
   watchdog,
 } from "./link.js";
@@ -32,11 +33,10 @@ const codes: { readonly [C in CloseCode]?: ClientErrorCode } = {
 };
 
 /** PROTOCOL.md, close codes: 44xx is final but for two, anything else means that the line is lost. */
-function closing(code: number, reason: string): MonitorClientError {
+function closing(code: number, reason: string, url: string): MonitorClientError {
   const retryable = code < 4400 || code === 4408 || code === 4429;
   const known = retryable ? "unreachable" : (codes[code as CloseCode] ?? "bad_request");
-  const message = reason || `The connection is lost (${code}).`;
-  return new MonitorClientError(known, message, { retryable });
+  return new MonitorClientError(known, reason || lost(url, code), { retryable });
 }
 
 const base64url = (text: string): string =>
@@ -58,7 +58,7 @@ export function openSocket(
   /** The last `error` frame of the whole connection. */
   let goodbye: MonitorClientError | undefined;
 
-  const silence = watchdog(host, (error) => fail(error, true));
+  const silence = watchdog(host, url, (error) => fail(error, true));
 
   function close(): void {
     closed = true;
@@ -99,18 +99,18 @@ export function openSocket(
       try {
         receive(parseFrame(data, url));
       } catch (error) {
-        fail(asError(error));
+        fail(asError(error, url));
       }
     };
     socket.onerror = () => {}; // `close` follows
     socket.onclose = ({ code, reason }: { code: number; reason: string }) => {
-      fail(goodbye ?? closing(code, reason));
+      fail(goodbye ?? closing(code, reason, url));
     };
   }
 
   token()
     .then(connect)
-    .catch((thrown: unknown) => fail(asError(thrown)));
+    .catch((thrown: unknown) => fail(asError(thrown, url)));
   return {
     watch(jobId, after) {
       if (open) subscribe(jobId, after);

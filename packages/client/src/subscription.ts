@@ -1,10 +1,7 @@
 import {
   applyPatch,
-  type Cursor,
   type Frame,
   type JobSnapshot,
-  parseCursor,
-  printCursor,
   type WorkflowEvent,
 } from "@org/workflow-monitor/protocol";
 import type { MonitorClientError } from "./errors.js";
@@ -59,6 +56,9 @@ export interface Subscription {
   leave(viewer: Viewer): void;
 }
 
+const epochOf = (cursor: string): string => cursor.slice(0, 12);
+const revisionOf = (cursor = ""): number => Number(cursor.slice(13));
+
 /** A page may open before the worker's first event: that long, an unknown job is only not there yet. */
 const UNKNOWN_MS = 15_000;
 const LONGEST_UNKNOWN_MS = 2_000;
@@ -66,14 +66,14 @@ const LONGEST_UNKNOWN_MS = 2_000;
 export function createSubscription(
   carrier: Carrier,
   jobId: string,
-  after: Cursor | undefined,
+  after: string | undefined,
 ): Subscription {
   const { host } = carrier;
   const since = host.now();
   const viewers = new Set<Viewer>();
   let here = after;
   let job: JobSnapshot | null = null;
-  /** The epoch before: what comes of it is late. */
+  /** The epoch before this one: what comes of it is late. */
   let left: string | undefined;
   let answered = false;
   let refusal: Subscription["refusal"] = null;
@@ -82,19 +82,21 @@ export function createSubscription(
   let over = false;
 
   function take(frame: Frame): void {
-    const at = "cursor" in frame && parseCursor(frame.cursor);
-    if (!at || over || at.epoch === left) return;
-    const sameLog = here?.epoch === at.epoch;
-    /** Revisions from here to there. */
-    const ahead = here && sameLog ? at.revision - here.revision : Number.NaN;
+    if (over || !("cursor" in frame) || !/^\w{12}\.\d+$/.test(frame.cursor)) return;
+    const { cursor: at } = frame;
+    const epoch = epochOf(at);
+    if (epoch === left) return;
+    const was = here && epochOf(here);
+    /** Revisions from here to there: NaN, where there is no way. */
+    const ahead = epoch === was ? revisionOf(at) - revisionOf(here) : Number.NaN;
 
     if (frame.type === "snapshot") {
       unanswer();
       answered = true;
       refusals = 0;
       if (!job || !(ahead <= 0)) {
-        const resumed = frame.resumed && sameLog;
-        if (here && !sameLog) left = here.epoch;
+        const resumed = frame.resumed && epoch === was;
+        if (epoch !== was) left = was;
         // Of what two links tell, the first have been seen.
         show(frame.job, at, resumed ? frame.events.slice(-ahead || Infinity) : [], resumed);
       }
@@ -119,15 +121,15 @@ export function createSubscription(
   /** The i-th of n events belongs to revision head − n + i. */
   function show(
     next: JobSnapshot,
-    at: Cursor,
+    at: string,
     events: readonly WorkflowEvent[],
     resumed: boolean,
   ): void {
     here = at;
     job = next;
-    const before = at.revision - events.length;
+    const before = revisionOf(at) - events.length;
     const placed = events.map((event, i): [string, WorkflowEvent] => [
-      printCursor({ epoch: at.epoch, revision: before + i + 1 }),
+      `${epochOf(at)}.${before + i + 1}`,
       event,
     ]);
     for (const viewer of viewers) viewer.changed(next, placed, resumed);
@@ -166,7 +168,7 @@ export function createSubscription(
     jobId,
     viewers,
     get cursor() {
-      return here && printCursor(here);
+      return here;
     },
     get job() {
       return job;
