@@ -1,5 +1,5 @@
 import { defineConfig } from "vitest/config";
-import base from "./vitest.config.js";
+import { base } from "./vitest.config.js";
 
 // Tests in a real browser: not a part of `npm test`, which needs none.
 export default defineConfig({
