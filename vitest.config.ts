@@ -37,7 +37,7 @@ export default defineConfig({
         },
         test: {
           name: "react-18",
-          include: ["test/client/react.test.tsx"],
+          include: ["test/client/react*.test.tsx"],
           env: { REACT: "18" },
           server: { deps: { inline: ["@testing-library/react"] } },
         },

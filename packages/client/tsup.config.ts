@@ -7,7 +7,10 @@ export default defineConfig({
   // The wire's types and `applyPatch` are bundled: who watches need not install the server.
   noExternal: ["@org/workflow-monitor/protocol"],
   dts: {
-    compilerOptions: { ignoreDeprecations: "6.0" },
-    resolve: ["@org/workflow-monitor/protocol"],
+    compilerOptions: {
+      ignoreDeprecations: "6.0",
+      paths: { "@org/workflow-monitor/protocol": ["../core/src/protocol-entry.ts"] },
+    },
   },
+  splitting: false, // the entries share types only; splitting would put code before "use client"
 });

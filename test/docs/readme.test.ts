@@ -12,6 +12,11 @@ test("the README's quickstart is the one that runs in CI, and is short", () => {
   expect(quickstart.trimEnd().split("\n").length).toBeLessThanOrEqual(20);
 });
 
+test("the example of the hooks is the one that is type-checked", () => {
+  const example = read("examples/react.tsx");
+  expect(read("packages/client/README.md")).toContain(`\`\`\`tsx\n${example}\`\`\``);
+});
+
 test("the README shows both commands", () => {
   expect(read("README.md")).toContain("npm run demo");
   expect(read("README.md")).toContain("npm test");

@@ -15,6 +15,9 @@ export interface ListView {
 
 export const LOADING: ListView = { jobs: [], next: null, isLoading: true, error: null };
 
+/** What a timer can wait; more is at once. */
+const LONGEST_MS = 2 ** 31 - 1;
+
 /** A page of jobs that is read again and again while somebody listens and the page is visible. */
 export interface JobList {
   readonly view: ListView;
@@ -58,9 +61,9 @@ export function createList(client: MonitorClient, query: JobQuery, refreshMs: nu
       const error = thrown as MonitorClientError;
       view = { ...view, isLoading: false, error };
       // Another try would fail alike: it is the user's to make.
-      waitMs = error.retryable ? Math.max(waitMs, error.retryAfterMs ?? 0) : Number.NaN;
+      waitMs = error.retryable ? Math.max(waitMs, error.retryAfterMs ?? 0) : Infinity;
     }
-    if (waitMs >= 0) timer = setTimeout(refresh, waitMs);
+    if (waitMs <= LONGEST_MS) timer = setTimeout(refresh, waitMs);
     onChange();
   }
 

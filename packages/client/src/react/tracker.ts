@@ -45,7 +45,7 @@ function describe<T>(
     progress: job?.progress ?? 0,
     stages: job?.stages ?? NO_STAGES,
     currentStage: job?.currentStage ?? null,
-    isDone: connection?.state === "ended",
+    isDone: connection ? connection.state === "ended" : job?.done === true,
     error: connection?.state === "failed" ? connection.cause : null,
     connection,
   };

@@ -4,7 +4,10 @@ import { createList, type ListView, LOADING } from "./list.js";
 import { useClient } from "./provider.js";
 
 export interface UseJobsOptions {
-  /** How long after an answer the list is read again. Default 5,000; at once when a hidden page is looked at again. */
+  /**
+   * How long after an answer the list is read again; if the page is hidden then, when it is looked at
+   * again. Default 5,000. `Infinity`: only by `refetch`.
+   */
   refreshMs?: number | undefined;
 }
 
