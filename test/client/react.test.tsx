@@ -117,7 +117,7 @@ describe("useJob", () => {
   });
 
   test("shares what another component knows, from its first render on", async () => {
-    const { client, joins, leaves } = await start();
+    const { server, client, joins, leaves } = await start();
     const [one, other] = [probe(), probe()];
     const page = show(client, <one.Probe />);
     await waitFor(() => expect(page.text()).toBe("running 0 live"));
@@ -130,7 +130,11 @@ describe("useJob", () => {
     expect(other.states[0]?.status).toBe("running");
     expect(one.states.at(-1)?.job).toBe(other.states[0]?.job);
     page.rerender(<other.Probe key="another" />);
-    expect(other.last.status).toBe("running");
+    server.engine.emit("stage", { jobId: "a", stage: "x", status: "completed" });
+    await waitFor(() => expect(page.text()).toBe("running 50 live"));
+    expect(new Set(other.states.map(({ connection }) => connection?.state))).toEqual(
+      new Set(["live"]),
+    );
     page.unmount();
     await until("it has left", () => leaves.length > 0);
     expect(joins).toEqual(["a"]);
@@ -204,6 +208,29 @@ describe("refetch", () => {
     await waitFor(() => expect(page.text()).toBe("reconnecting"));
     seen.last.refetch();
     await waitFor(() => expect(page.text()).toBe("running"));
+  });
+
+  test("by one component is for all that show the job", async () => {
+    const { server, client } = await start();
+    await server.monitor.publish({ type: "job", jobId: "a", status: "completed" });
+    const initial = await client.get("a");
+    const [one, other] = [probe(), probe()];
+    const [onDone, onOtherDone] = [vi.fn(), vi.fn()];
+    const page = show(
+      client,
+      <StrictMode>
+        <one.Probe onDone={onDone} /> <other.Probe onDone={onOtherDone} initial={initial} />
+      </StrictMode>,
+    );
+    await waitFor(() => expect(page.text()).toBe("completed 100 ended completed 100 ended"));
+    expect([onDone, onOtherDone].map(({ mock }) => mock.calls.length)).toEqual([1, 0]);
+
+    await server.monitor.publish({ type: "job", jobId: "a", status: "running", run: 2 });
+    other.last.refetch();
+    await waitFor(() => expect(page.text()).toBe("running 0 live running 0 live"));
+    await server.monitor.publish({ type: "job", jobId: "a", status: "failed" });
+    await waitFor(() => expect(page.text()).toBe("failed 0 ended failed 0 ended"));
+    expect([onDone, onOtherDone].map(({ mock }) => mock.calls.length)).toEqual([2, 1]);
   });
 
   test("does nothing while nothing is watched", async () => {

@@ -77,6 +77,7 @@ function createFeed(
   }
 
   function show(): void {
+    cancelFrame?.();
     cancelFrame = null;
     const { connection } = watch;
     if (job === view.job && connection === view.connection) return;
@@ -92,10 +93,12 @@ function createFeed(
     cancelFrame?.();
   }
 
+  const isOver = () => ["failed", "ended"].includes(watch.connection.state);
+
   async function read(): Promise<void> {
     const next = await client.get(jobId, { signal: reading.signal });
-    // An answer may be late: of another log than the one that is shown, only the watch can tell.
-    if (!job || isOlder(job, next)) take(next);
+    // It may be late: after the end nothing follows, and of another log only the watch can tell.
+    if (!isOver() && (!job || isOlder(job, next))) take(next);
   }
 
   return {
@@ -111,10 +114,9 @@ function createFeed(
       };
     },
     refetch() {
-      const { state } = watch.connection;
-      if (state === "failed" || state === "ended") {
+      if (isOver()) {
         watch = begin();
-        showSoon();
+        show();
       } else {
         read().catch(() => {}); // `connection` tells what is wrong.
       }

@@ -34,11 +34,13 @@ export function createObserver<T>(client: MonitorClient, jobId: string): JobObse
   let over = false;
   /** While it is subscribed to. */
   let feed: JobFeed | null = null;
-  let begin = () => {};
-  /** The end that was told. */
-  let told: Connection | null = null;
+  let begin: (() => void) | null = null;
 
-  const track = createTracker<T>(() => (feed ? feed.refetch() : begin()));
+  const track = createTracker<T>(() => {
+    if (!begin) return;
+    (feed ?? findFeed(client, jobId))?.refetch();
+    if (!feed) begin();
+  });
 
   function learn(job: JobSnapshot | null): void {
     if (job && !(known && isOlder(job, known))) known = job;
@@ -61,9 +63,7 @@ export function createObserver<T>(client: MonitorClient, jobId: string): JobObse
         if (!feed) return;
         const { job, connection } = feed.view;
         over = connection.state === "ended";
-        if (!over || !job || connection === told) return;
-        told = connection;
-        queueMicrotask(() => onDone(job)); // after React has shown it
+        if (over && job) queueMicrotask(() => onDone(job)); // after React has shown it
       }
 
       begin = () => {
@@ -75,7 +75,7 @@ export function createObserver<T>(client: MonitorClient, jobId: string): JobObse
       return () => {
         stop();
         feed = null;
-        begin = () => {};
+        begin = null;
       };
     },
 
