@@ -70,10 +70,10 @@ describe("the axis", () => {
     expect(extentOf(failedJob(), time(9_999))).toEqual({ start: time(1), end: time(125) });
   });
 
-  test("of a job that has not begun is now", () => {
+  test("of a job that has not begun stands still", () => {
     const state = play(plan(["a"]));
     const pending = { ...state, epoch: "aaaaaaaaaaaa", revision: 1 };
-    expect(extentOf(pending, time(5))).toEqual({ start: time(5), end: time(5) });
+    expect(extentOf(pending, time(5))).toEqual({ start: time(0), end: time(0) });
     const odd = play(plan(["a"]), job({ status: "completed", timestamp: at(3) }));
     const { start, end } = extentOf({ ...odd, epoch: "aaaaaaaaaaaa", revision: 2 }, time(5));
     expect(start).toBeLessThanOrEqual(end);

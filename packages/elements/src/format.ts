@@ -65,20 +65,24 @@ export function connectionText({ state, retryAt, stale }: Connection, now: numbe
 export const percentText = ({ progress, indeterminate }: StageSnapshot | JobSnapshot): string =>
   indeterminate ? "" : `${progress} %`;
 
+const isSaid = (part: string): boolean => part !== "";
+
+/** What a stage's picture leaves out: what it waits for, its message and its error. */
+export const stageRest = ({ dependsOn, message, error }: StageSnapshot): string =>
+  [dependsOn.length > 0 ? `after ${dependsOn.join(", ")}` : "", message ?? "", error?.message ?? ""]
+    .filter(isSaid)
+    .join(", ");
+
 /** The stage in a sentence, for those who do not see its shape: `Build: running, 60 %, attempt 2 of 3, after Fetch`. */
 export function stageSentence(stage: StageSnapshot, now: number): string {
-  const duration = durationOf(stage, now);
-  return `${stage.name}: ${[
+  const parts = [
     statusText(stage),
     isActive(stage.status) ? percentText(stage) : "",
     attemptText(stage),
-    duration ?? "",
-    stage.dependsOn.length > 0 ? `after ${stage.dependsOn.join(", ")}` : "",
-    stage.message ?? "",
-    stage.error?.message ?? "",
-  ]
-    .filter((part) => part !== "")
-    .join(", ")}`;
+    durationOf(stage, now) ?? "",
+    stageRest(stage),
+  ];
+  return `${stage.name}: ${parts.filter(isSaid).join(", ")}`;
 }
 
 /** What is told of a job when it changes: its status, and where it is; never each percent. */

@@ -118,8 +118,8 @@ export const graphStyles = css`
     text-align: start;
     transform: translate(var(--x), var(--y));
     transition: border-color 0.2s;
+    contain: strict; /* a change inside lays out nothing else */
     content-visibility: auto;
-    contain-intrinsic-size: ${NODE_WIDTH}px ${NODE_HEIGHT}px;
   }
 
   .node > .mark {
@@ -155,7 +155,6 @@ export const graphStyles = css`
     background: var(--_status);
     transform: scaleX(calc(var(--percent) / 100));
     transform-origin: 0 0;
-    transition: transform 0.25s ease-out;
   }
 
   .node:hover {

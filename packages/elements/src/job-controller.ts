@@ -7,6 +7,7 @@ import type {
 } from "@org/workflow-monitor-client";
 import type { ReactiveController, ReactiveControllerHost } from "lit";
 import { shareClient } from "./clients.js";
+import { nextFrame } from "./frames.js";
 
 /** What an element says that it wants to show. */
 export interface JobHost extends ReactiveControllerHost, EventTarget {
@@ -48,7 +49,7 @@ const isSame = (one: Wanted | null, other: Wanted): boolean =>
 
 /**
  * Watches the job that its host names, while the host is on the page. However many updates come, the
- * host is asked to render once a frame, with the newest state; not at all while the page is hidden.
+ * host is asked to render at most once a frame, with the newest state; not at all while the page is hidden.
  */
 export class JobController implements ReactiveController {
   /** null: there is none yet. */
@@ -59,7 +60,7 @@ export class JobController implements ReactiveController {
   #wanted: Wanted | null = null;
   #watch: JobWatch | null = null;
   #endings: (() => void)[] = [];
-  #frame: number | null = null;
+  #cancelFrame: (() => void) | null = null;
   #changed = false;
   /** How far the server's clock is ahead of this one, as far as updates show it. */
   #aheadMs = 0;
@@ -141,8 +142,8 @@ export class JobController implements ReactiveController {
 
   /** Renders in the next frame: what comes until then is shown along with it. */
   #schedule(): void {
-    this.#frame ??= requestAnimationFrame(() => {
-      this.#frame = null;
+    this.#cancelFrame ??= nextFrame(() => {
+      this.#cancelFrame = null;
       if (!this.#watch) return;
       this.#changed = this.job !== this.#watch.snapshot;
       this.job = this.#watch.snapshot ?? this.job;
@@ -157,7 +158,7 @@ export class JobController implements ReactiveController {
     this.#watch = null;
     this.#wanted = null;
     this.connection = null;
-    if (this.#frame !== null) cancelAnimationFrame(this.#frame);
-    this.#frame = null;
+    this.#cancelFrame?.();
+    this.#cancelFrame = null;
   }
 }

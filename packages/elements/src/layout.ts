@@ -31,9 +31,12 @@ let engine: Promise<{ elk: ELK; onPage: boolean }> | undefined;
 let idle: ReturnType<typeof setTimeout> | undefined;
 let underWay = 0;
 
-async function inWorker(workerUrl: string | URL): Promise<ELK> {
+async function inWorker(workerUrl: string | URL | null): Promise<ELK> {
   const { default: Elk } = await import("elkjs/lib/elk-api.js");
-  const worker = new Worker(workerUrl, { type: "module" });
+  // Bundlers look for these words, as they stand.
+  const worker = workerUrl
+    ? new Worker(workerUrl, { type: "module" })
+    : new Worker(new URL("./layout-worker.js", import.meta.url), { type: "module" });
   const elk = new Elk({ workerFactory: () => worker, algorithms: ["layered"] });
   return new Promise((resolve, reject) => {
     worker.addEventListener("error", () => {
@@ -78,8 +81,7 @@ export async function layOut(
 
 async function start(workerUrl: string | URL | null): Promise<{ elk: ELK; onPage: boolean }> {
   try {
-    const url = workerUrl ?? new URL("./layout-worker.js", import.meta.url);
-    return { elk: await inWorker(url), onPage: false };
+    return { elk: await inWorker(workerUrl), onPage: false };
   } catch {
     return { elk: await onPage(), onPage: true };
   }

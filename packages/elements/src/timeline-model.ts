@@ -72,9 +72,12 @@ export function extentOf(job: JobSnapshot, now: number): { start: number; end: n
       end = Math.max(end, bar.end ?? bar.start);
     }
   }
-  if (!job.done) end = Math.max(end, now);
-  if (start > end) start = Number.isFinite(end) ? end : now;
-  return { start, end: Math.max(start, end) };
+  if (start === Number.POSITIVE_INFINITY) {
+    // Nothing has begun: there is no time to show, and it stands still.
+    start = Number.isFinite(end) ? end : Date.parse(job.updatedAt);
+    return { start, end: start };
+  }
+  return { start, end: Math.max(start, job.done ? end : Math.max(end, now)) };
 }
 
 /** What the axis shows: it stays while `end` fits, so that bars do not creep. */

@@ -75,8 +75,8 @@ export const timelineStyles = css`
     align-items: center;
     height: var(--_row);
     padding-inline: 1.25rem;
+    contain: strict; /* a change inside lays out nothing else */
     content-visibility: auto;
-    contain-intrinsic-block-size: var(--_row);
   }
 
   .row:hover,
@@ -247,7 +247,7 @@ export const timelineStyles = css`
   .now {
     position: absolute;
     inset-block: 0;
-    left: calc(var(--now) * 1%);
+    left: calc(var(--at) * 1%);
     border-inline-start: 1.5px solid var(--_accent);
   }
 
@@ -292,7 +292,6 @@ export const timelineStyles = css`
       align-content: center;
       height: 3.1rem;
       padding-inline: 1rem;
-      contain-intrinsic-block-size: 3.1rem;
     }
 
     .head {

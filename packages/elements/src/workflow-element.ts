@@ -1,5 +1,6 @@
 import type { Connection, JobSnapshot, MonitorClient } from "@org/workflow-monitor-client";
 import { LitElement, type PropertyDeclarations } from "lit";
+import { nextFrame } from "./frames.js";
 import { JobController, type WorkflowEventMap } from "./job-controller.js";
 import { everySecond } from "./ticker.js";
 
@@ -74,7 +75,7 @@ export abstract class WorkflowElement extends LitElement {
       this.#stopTicking?.();
       this.#stopTicking = undefined;
     } else if (!this.#stopTicking) {
-      this.#stopTicking = everySecond(() => this.requestUpdate());
+      this.#stopTicking = everySecond(() => nextFrame(() => this.requestUpdate()));
       this.requestUpdate(); // it may have been off the screen for long
     }
   }

@@ -10,7 +10,7 @@ import {
 import { guard } from "lit/directives/guard.js";
 import { repeat } from "lit/directives/repeat.js";
 import { connectionStyles, connectionView } from "./connection-view.js";
-import { durationOf, percentText, stageSentence } from "./format.js";
+import { durationOf, percentText, stageRest } from "./format.js";
 import { type GraphModel, graphModel, isSameGraph } from "./graph-model.js";
 import { graphStyles } from "./graph-styles.js";
 import { tell } from "./job-controller.js";
@@ -63,10 +63,14 @@ export class WorkflowGraph extends WorkflowElement {
   declare private placement: Placement | null;
   #stages: readonly StageSnapshot[] = [];
   #model: GraphModel = { nodes: [], edges: [] };
+  /** Changes when the status of any stage does: all that edges depend on. */
+  #statuses = 0;
   #width = 0;
   #resize: ResizeObserver | undefined;
   /** Counts placements, so that a late answer is not taken for the newest. */
   #generation = 0;
+  /** The layout library has answered. */
+  #laidOut = false;
   /** Somebody has moved the view: it does not follow the job any more. */
   #moved = false;
   #followed: string | null = null;
@@ -101,6 +105,7 @@ export class WorkflowGraph extends WorkflowElement {
       this.#model = graphModel(stages);
       this.#place();
     }
+    if (!isSameProgress(stages, this.#stages)) this.#statuses += 1;
     this.#stages = stages;
   }
 
@@ -122,6 +127,7 @@ export class WorkflowGraph extends WorkflowElement {
   /** Places the graph plainly at once, and well as soon as the layout library has answered. */
   #place(): void {
     this.#generation += 1;
+    this.#laidOut = false;
     if (this.#width === 0 || this.#model.nodes.length === 0) {
       this.placement = null;
       return;
@@ -137,7 +143,9 @@ export class WorkflowGraph extends WorkflowElement {
     const generation = this.#generation;
     layOut(connected, direction, WorkflowGraph.workerUrl).then(
       (placed) => {
-        if (generation === this.#generation) this.#show(withLoose(placed, loose, width));
+        if (generation !== this.#generation) return;
+        this.#laidOut = true;
+        this.#show(withLoose(placed, loose, width));
       },
       () => undefined, // the plain one stays
     );
@@ -248,7 +256,7 @@ export class WorkflowGraph extends WorkflowElement {
       <div class="view" part="view" role="group" aria-label="Stages; arrow keys move between them"
         @keydown=${this.#onKey} @wheel=${this.#onMove} @pointerdown=${this.#onMove} @pointerleave=${this.#onLeave}>
         <div class="sheet" ${setStyle({ "--width": `${width}px`, "--height": `${height}px`, "--zoom": zoom })}>
-          <div class="canvas">
+          <div class="canvas" ?data-laid-out=${this.#laidOut}>
             ${this.#edges(placement, byName)}
             ${this.#nodes(job, placement)}
           </div>
@@ -271,18 +279,17 @@ export class WorkflowGraph extends WorkflowElement {
   };
 
   #edges(placement: Placement, byName: ReadonlyMap<string, StageSnapshot>): TemplateResult {
-    return html`<svg class="edges" aria-hidden="true" width=${placement.width} height=${placement.height}>${repeat(
-      this.#model.edges,
-      ({ id }) => id,
-      (edge) => {
+    const edges = guard([placement, this.#statuses], () =>
+      this.#model.edges.map((edge) => {
         const state = edgeState(byName.get(edge.from), byName.get(edge.to));
-        return guard(
-          [placement, edge, state],
-          () =>
-            svg`<path class="edge ${edge.back ? "back" : ""}" data-state=${state} d=${pathOf(placement.edges.get(edge.id) ?? [])} />`,
-        );
-      },
-    )}</svg>`;
+        return svg`<path
+          class="edge ${edge.back ? "back" : ""}"
+          data-state=${state}
+          d=${guard([placement], () => pathOf(placement.edges.get(edge.id) ?? []))}
+        />`;
+      }),
+    );
+    return html`<svg class="edges" aria-hidden="true" width=${placement.width} height=${placement.height}>${edges}</svg>`;
   }
 
   #nodes(job: JobSnapshot, { nodes }: Placement): unknown {
@@ -322,7 +329,6 @@ export class WorkflowGraph extends WorkflowElement {
       data-at=${index}
       data-stage=${stage.stage}
       data-status=${stage.status}
-      aria-label=${stageSentence(stage, now)}
       aria-current=${current ? "step" : nothing}
       tabindex=${stop ? 0 : -1}
       ${setStyle({ "--x": `${x}px`, "--y": `${y}px` })}
@@ -335,6 +341,7 @@ export class WorkflowGraph extends WorkflowElement {
       ${mark(stage.status)}
       <span class="name">${stage.name}</span>
       <span class="facts">${facts.join(" · ")}</span>
+      <span class="sr">${stageRest(stage)}</span>
       ${active && !stage.indeterminate ? html`<span class="done" ${setStyle({ "--percent": stage.progress })}></span>` : nothing}
     </button>`;
   }
@@ -343,6 +350,10 @@ export class WorkflowGraph extends WorkflowElement {
     this.chosen = stage;
   }
 }
+
+const isSameProgress = (one: readonly StageSnapshot[], other: readonly StageSnapshot[]): boolean =>
+  one.length === other.length &&
+  one.every((stage, at) => stage === other[at] || stage.status === other[at]?.status);
 
 /** How far along an edge is. */
 function edgeState(from: StageSnapshot | undefined, to: StageSnapshot | undefined): string {

@@ -26,7 +26,6 @@ export class WorkflowJob extends WorkflowElement {
       }
 
       .stages {
-        display: grid;
         padding: 0;
         list-style: none;
       }

@@ -149,11 +149,11 @@ export class WorkflowTimeline extends WorkflowElement {
     return html`
       <div class="view" part="view" role="group" aria-label="Attempts; arrow keys move between them"
         @keydown=${this.#onKey} @wheel=${this.#onMove} @pointerdown=${this.#onMove} @pointerleave=${this.#onLeave}>
-        <div class="plot" ${setStyle({ "--now": positionOn(axis, now) })}>
+        <div class="plot">
           <div class="axis" part="axis" aria-hidden="true"><div class="scale">${ticks(true)}</div></div>
           <div class="under" aria-hidden="true">${ticks(false)}</div>
           <ol class="rows">${this.#rows(job, axis)}</ol>
-          <div class="over" aria-hidden="true">${live ? html`<span class="now" part="now"></span>` : nothing}</div>
+          <div class="over" aria-hidden="true">${live && job.status !== "pending" ? html`<span class="now" part="now" ${setStyle({ "--at": positionOn(axis, now) })}></span>` : nothing}</div>
         </div>
       </div>
       <div class="details" part="details">${
@@ -171,7 +171,7 @@ export class WorkflowTimeline extends WorkflowElement {
       ({ stage }) => stage,
       (stage, index) => {
         const current = stage.stage === job.currentStage;
-        const at = isActive(stage.status) ? second : 0;
+        const at = goesOn(stage) ? second : 0;
         const stopAt = stage.stage === stop?.stage ? stop.bar : -1;
         return guard([stage, index, axis, current, stopAt, at, live], () =>
           this.#row(stage, index, { axis, current, stopAt }),
@@ -231,11 +231,11 @@ export class WorkflowTimeline extends WorkflowElement {
     </li>`;
   }
 
-  /** From where to where, in percent; what goes on ends at the line of now, which moves by itself. */
+  /** From where to where, in percent; what goes on ends now. */
   #extent(axis: Axis, { start, end }: { start: number; end: number | null }) {
     return {
       "--from": positionOn(axis, start),
-      "--to": end === null ? "var(--now)" : positionOn(axis, end),
+      "--to": positionOn(axis, end ?? this.watching.now),
     };
   }
 
@@ -243,6 +243,10 @@ export class WorkflowTimeline extends WorkflowElement {
     this.chosen = spot;
   }
 }
+
+/** It looks different as time goes by: it is active, or waits for its next attempt. */
+const goesOn = ({ status, attempts }: StageSnapshot): boolean =>
+  isActive(status) || (status === "pending" && attempts.length > 0);
 
 const attemptSentence = ({ name }: StageSnapshot, bar: Bar): string =>
   `${name}, attempt ${bar.attempt}: ${statusText(bar)}${
@@ -275,14 +279,13 @@ function spotAfter(stages: readonly StageSnapshot[], from: Spot, key: string): S
   }
 }
 
+let dates: Intl.DateTimeFormat | undefined;
+
 /** What stands below the chart while no stage is chosen. */
 function hint({ startedAt, counts }: JobSnapshot, axis: Axis, now: number): string {
   if (startedAt === null) return `Not begun; ${counts.total} planned`;
-  const begun = new Date(axis.start).toLocaleString(undefined, {
-    dateStyle: "medium",
-    timeStyle: "medium",
-  });
-  return `Began ${begun} · ${formatDuration(now - axis.start, true)}`;
+  dates ??= new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+  return `Began ${dates.format(axis.start)} · ${formatDuration(now - axis.start, true)}`;
 }
 
 declare global {
