@@ -163,6 +163,26 @@ describe.skipIf(missing && !required)("in a browser, the elements", () => {
     });
   });
 
+  test("a list of many stages scrolls, to the current one", async () => {
+    const { page } = await opened();
+    await put(page, ["workflow-job", "workflow-timeline"], { job: largeJob(500) });
+    for (const row of [".stage", ".row"]) {
+      const current = page.locator(`${row}[aria-current="step"]`);
+      await current.waitFor();
+      await page.waitForFunction((row) => {
+        for (const tag of ["workflow-job", "workflow-timeline"]) {
+          const found = document
+            .querySelector(tag)
+            ?.shadowRoot?.querySelector(`${row}[aria-current]`);
+          const view = found?.closest(".many, .view")?.getBoundingClientRect();
+          const place = found?.getBoundingClientRect();
+          if (view && place) return place.top >= view.top && place.bottom <= view.bottom;
+        }
+        return false;
+      }, row);
+    }
+  });
+
   describe("<workflow-graph>", () => {
     const nodesOf = (page: Page) =>
       page.locator(".node").evaluateAll((nodes) =>

@@ -45,7 +45,7 @@ export class WorkflowJob extends WorkflowElement {
         padding-block: 0.7rem;
         border-top: 1px solid var(--_line);
         content-visibility: auto;
-        contain-intrinsic-block-size: auto 3.75rem;
+        contain-intrinsic-block-size: auto 1.5rem; /* without its padding */
       }
 
       .stage:last-child {
