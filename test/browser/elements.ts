@@ -1,10 +1,11 @@
-import { existsSync, mkdirSync, readFileSync } from "node:fs";
+import { mkdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import type { Socket } from "node:net";
 import { fileURLToPath } from "node:url";
 import type { JobSnapshot } from "@org/workflow-monitor";
-import { type Browser, chromium, type Page } from "playwright-core";
+import type { Browser, Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { launchBrowser, withoutBrowser } from "../support/chromium.js";
 import {
   completedJob,
   failedJob,
@@ -16,13 +17,6 @@ import {
 import { answer, bundle } from "../support/page.js";
 import { startServer } from "../support/server.js";
 import { until } from "../support/wait.js";
-
-const EXECUTABLE = process.env.CHROMIUM ?? "/usr/bin/chromium";
-const required = process.env.REQUIRE_SERVICES === "1";
-const missing = !existsSync(EXECUTABLE);
-if (missing && !required) {
-  console.warn(`SKIPPED: no browser at ${EXECUTABLE}. Set CHROMIUM, or: apt-get install chromium`);
-}
 
 const TAGS = ["workflow-job", "workflow-graph", "workflow-timeline"] as const;
 type Tag = (typeof TAGS)[number];
@@ -36,16 +30,13 @@ interface Look {
   width?: number;
 }
 
-describe.skipIf(missing && !required)("in a browser, the elements", () => {
+describe.skipIf(withoutBrowser)("in a browser, the elements", () => {
   let browser: Browser;
   let bundled: Awaited<ReturnType<typeof bundle>>;
   beforeAll(async () => {
     mkdirSync(artifacts, { recursive: true });
     bundled = await bundle();
-    browser = await chromium.launch({
-      executablePath: EXECUTABLE,
-      args: ["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-    });
+    browser = await launchBrowser();
   }, 60_000);
   afterAll(async () => {
     await browser?.close();

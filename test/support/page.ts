@@ -1,7 +1,5 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { readFile } from "node:fs/promises";
-import { createServer, type Server } from "node:http";
-import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -49,28 +47,4 @@ export async function answer(path: string, directory: string) {
   if (path === "/style.css") return { type: "text/css", body: STYLE, headers };
   if (!/^\/[\w-]+\.js$/.test(path)) return null;
   return { type: "text/javascript", body: await readFile(join(directory, path)), headers };
-}
-
-/** A server with an empty page that has the elements. */
-export async function servePage(): Promise<{ url: string; close(): Promise<void> }> {
-  const { directory, remove } = await bundle();
-  const server: Server = createServer((request, response) => {
-    answer(request.url ?? "/", directory).then(
-      (found) => {
-        if (!found) response.writeHead(404).end();
-        else
-          response.writeHead(200, { ...found.headers, "content-type": found.type }).end(found.body);
-      },
-      () => response.writeHead(404).end(),
-    );
-  });
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  return {
-    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/`,
-    async close() {
-      server.closeAllConnections();
-      await new Promise((resolve) => server.close(resolve));
-      remove();
-    },
-  };
 }
