@@ -82,7 +82,7 @@ export const isOfJob = (frame: Frame): boolean => "jobId" in frame;
 export const lost = (url: string, how: unknown): string =>
   `${url} does not answer (${how}): check \`url\`, and whether the server is up.`;
 
-export const unreachable = (url: string, how: unknown, cause?: unknown): MonitorClientError =>
+const unreachable = (url: string, how: unknown, cause?: unknown): MonitorClientError =>
   new MonitorClientError("unreachable", lost(url, how), { retryable: true, cause });
 
 /** What was thrown, if it is ours; anything else is of the network. */
