@@ -28,12 +28,13 @@ describe("when to render", () => {
       server.engine.emit("job", { jobId: "a", message: `${n}` });
       await new Promise((resolve) => setTimeout(resolve, 1));
     }
-    await until("all have come", () => updates === 1_000);
+    await until("all have come", () => updates === 1_000, 20_000);
     watch.close();
   }
 
   test.each(["with frames", "without"])(
     "a thousand updates in a second are at most one render a frame, %s",
+    { timeout: 60_000 },
     async (how) => {
       if (how === "with frames") frames();
       else vi.stubGlobal("requestAnimationFrame", undefined);
@@ -115,7 +116,7 @@ describe("when to render", () => {
     const { server, client } = await start();
     const note = probe(({ job }) => job?.message ?? null);
     let isOpen = false;
-    const late = probe(({ status, currentStage }) => (isOpen ? currentStage : status));
+    const late = probe((state) => (isOpen ? state.currentStage : state.status));
     const both = () => (
       <>
         <late.Probe />

@@ -85,8 +85,7 @@ function createFeed(
     for (const listener of [...listeners]) listener();
   }
 
-  function closeIfIdle(): void {
-    if (listeners.size) return;
+  function close(): void {
     onClose();
     reading.abort();
     watch.close();
@@ -109,8 +108,8 @@ function createFeed(
       listeners.add(listener);
       return () => {
         listeners.delete(listener);
-        // Not at once: React may take a component away and bring another for the same job in one go.
-        setTimeout(closeIfIdle, 0);
+        // Another component may come in the same turn: the client stays subscribed for so long.
+        if (!listeners.size) close();
       };
     },
     refetch() {
