@@ -128,7 +128,10 @@ export function createConnector({ host, transports, open, reread }: ConnectorOpt
       ask(subscription);
       apply({ type: "want" });
     },
-    drop({ jobId }) {
+    drop(subscription) {
+      const { jobId } = subscription;
+      // One that was never added may be of the same job as one that was.
+      if (find(jobId) !== subscription) return;
       subscriptions.delete(jobId);
       for (const link of links.values()) link.unwatch(jobId);
       if (!subscriptions.size) apply({ type: "rest" });
