@@ -132,7 +132,8 @@ export function createSubscription(
       `${epochOf(at)}.${before + i + 1}`,
       event,
     ]);
-    for (const viewer of viewers) viewer.changed(next, placed, resumed);
+    // Those of now: what is told may bring another one, who begins with the state.
+    for (const viewer of [...viewers]) viewer.changed(next, placed, resumed);
   }
 
   function refuse(error: MonitorClientError): void {
