@@ -31,9 +31,13 @@ export function createWatch(
     event: E,
     ...args: Parameters<WatchListeners[E]>
   ): void {
-    for (const [name, listener] of listeners) {
+    const before = outcome;
+    for (const entry of listeners) {
+      const [name, listener] = entry;
+      // One before it may have ended it, or the watch.
+      if (name !== event || outcome !== before || !listeners.includes(entry)) continue;
       try {
-        if (name === event) listener(...(args as unknown[] as never[]));
+        listener(...(args as unknown[] as never[]));
       } catch (error) {
         // Uncaught, as with the platform's events, and in nobody's way.
         queueMicrotask(() => {
