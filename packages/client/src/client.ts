@@ -99,7 +99,9 @@ export function createClient(
     if (closed || signal?.aborted) job.close();
     else {
       subscription.viewers.add(job);
-      signal?.addEventListener("abort", () => job.close());
+      signal?.addEventListener("abort", job.close);
+      const over = () => signal?.removeEventListener("abort", job.close);
+      if (signal) job.finished().then(over, over);
       if (!known) connector.add(subscription);
     }
     return job;
