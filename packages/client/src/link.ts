@@ -69,6 +69,7 @@ export function watchdog(
       // Others, too, may send texts with a type.
       isMonitor ||= isOfJob(frame);
       if (isMonitor) until = now() + 2 * heartbeatMs;
+      if (frame.type === "snapshot") look(); // it may be sooner than what was expected
     },
     expect,
     look,
