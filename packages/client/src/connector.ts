@@ -110,7 +110,7 @@ export function createConnector({ host, transports, open, reread }: ConnectorOpt
   }
 
   async function readAnew(subscription: Subscription): Promise<void> {
-    for (const frame of await reread(subscription)) subscription.take(frame);
+    for (const frame of await reread(subscription)) subscription.take(frame, false);
   }
 
   const find = (jobId: string): Subscription | undefined => subscriptions.get(jobId);

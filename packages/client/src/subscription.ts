@@ -44,8 +44,8 @@ export interface Subscription {
   readonly answered: boolean;
   /** Why the link does not carry this job now, and when it is asked again. */
   readonly refusal: { cause: MonitorClientError; retryAt: number } | null;
-  /** What a link says of the job. */
-  take(frame: Frame): void;
+  /** What is said of the job: by a link, unless it was read past them. */
+  take(frame: Frame, byLink?: boolean): void;
   /** The server does not let this job be watched: now, or at all. */
   refuse(error: MonitorClientError): void;
   /** There is another link: it has not told anything yet. */
@@ -81,7 +81,7 @@ export function createSubscription(
   let cancelRetry = () => {};
   let over = false;
 
-  function take(frame: Frame): void {
+  function take(frame: Frame, byLink = true): void {
     if (over || !("cursor" in frame) || !/^\w{12}\.\d+$/.test(frame.cursor)) return;
     const { cursor: at } = frame;
     const epoch = epochOf(at);
@@ -91,9 +91,11 @@ export function createSubscription(
     const ahead = epoch === was ? revisionOf(at) - revisionOf(here) : Number.NaN;
 
     if (frame.type === "snapshot") {
-      unanswer();
-      answered = true;
-      refusals = 0;
+      if (byLink) {
+        unanswer();
+        answered = true;
+        refusals = 0;
+      }
       if (!job || !(ahead <= 0)) {
         const resumed = frame.resumed && epoch === was;
         if (epoch !== was) left = was;
