@@ -23,7 +23,7 @@ export interface ClientErrorDetails {
 export class MonitorClientError extends Error {
   override readonly name = "MonitorClientError";
   readonly code: ClientErrorCode;
-  declare readonly jobId: string | undefined;
+  declare jobId: string | undefined;
   declare readonly retryable: boolean;
   /** What the server asked to wait before the next try, in milliseconds. */
   declare retryAfterMs: number | undefined;

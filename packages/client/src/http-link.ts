@@ -73,8 +73,10 @@ export function openHttp(
   function lose(feed: Feed, error: MonitorClientError, silent?: boolean): void {
     if (feed.signal.aborted) return;
     drop(feed);
-    if (ofTheJob.includes(error.code)) listener.refused(feed.jobId, error);
-    else {
+    if (ofTheJob.includes(error.code)) {
+      error.jobId ??= feed.jobId;
+      listener.refused(feed.jobId, error);
+    } else {
       close();
       listener.down(error, silent);
     }
