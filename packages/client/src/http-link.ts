@@ -39,8 +39,6 @@ const ofTheJob: readonly ClientErrorCode[] = [
 interface Feed extends AbortController {
   jobId: string;
   after: string | undefined;
-  /** Whether it may hold a connection. */
-  held: boolean;
   silence: Watchdog;
   /** Ends the pause between two requests, and whoever waits in it. */
   stopPause(): void;
@@ -129,15 +127,17 @@ export function openHttp(
   }
 
   async function run(feed: Feed): Promise<void> {
-    const { held, signal, silence } = feed;
+    const { signal, silence } = feed;
+    // The oldest: another one takes the place of one that is over.
+    const isHeld = () => [...feeds.values()].indexOf(feed) < HELD;
     // The first poll does not wait: whether it works has to show.
-    for (let wait = 0; !signal.aborted; wait = held ? WAIT_S : SHORT_WAIT_S) {
-      if (streams && held) await stream(feed);
+    for (let wait = 0; !signal.aborted; wait = isHeld() ? WAIT_S : SHORT_WAIT_S) {
+      if (streams && isHeld()) await stream(feed);
       else await poll(feed, wait);
       silence.stop();
       if (signal.aborted) return;
       await new Promise<void>((resolve) => {
-        feed.stopPause = host.setTimeout(resolve, held ? PAUSE_MS : SHORT_POLL_MS);
+        feed.stopPause = host.setTimeout(resolve, isHeld() ? PAUSE_MS : SHORT_POLL_MS);
       });
     }
   }
@@ -150,10 +150,9 @@ export function openHttp(
   return {
     watch(jobId, after) {
       unwatch(jobId);
-      const held = feeds.size < HELD;
       const silence = watchdog(host, requests.url, (error) => lose(feed, error, true));
       const stopPause = () => {};
-      const feed = Object.assign(new AbortController(), { jobId, after, held, silence, stopPause });
+      const feed = Object.assign(new AbortController(), { jobId, after, silence, stopPause });
       feeds.set(jobId, feed);
       run(feed).catch((thrown: unknown) => lose(feed, asError(thrown, requests.url)));
     },
