@@ -1,7 +1,10 @@
 import type { JobWatch, MonitorClientError, WorkflowEvent } from "@org/workflow-monitor-client";
 import { onTestFinished } from "vitest";
 import { WebSocket } from "ws";
-import { createClient, type MonitorClientOptions } from "../../packages/client/src/client.js";
+import {
+  createMonitorClient,
+  type MonitorClientOptions,
+} from "../../packages/client/src/client.js";
 import { type Host, type NetworkEvent, platform } from "../../packages/client/src/host.js";
 
 /** A host whose network the test speaks for. */
@@ -27,7 +30,7 @@ export function startClient(
   host: Host = testHost(),
 ) {
   const url = `http://127.0.0.1:${port}`;
-  const client = createClient({ url, WebSocket, ...options }, host);
+  const client = createMonitorClient({ url, WebSocket, ...options }, host);
   onTestFinished(() => client.close());
   return client;
 }

@@ -32,13 +32,10 @@ export interface MonitorClientOptions {
  * A viewer's side of the monitor: watches jobs over one connection, on the best transport that gets
  * through, across lost connections. Connects when something is watched.
  *
+ * @param host for tests: a clock, chance and a network of their own
  * @throws TypeError when an option makes no sense
  */
-export const createMonitorClient = (options: MonitorClientOptions): MonitorClient =>
-  createClient(options, platform);
-
-/** The same, with a clock, chance and a network of one's own. */
-export function createClient(
+export function createMonitorClient(
   {
     url,
     paths: { ws = "/ws", jobs = "/jobs" } = {},
@@ -48,12 +45,12 @@ export function createClient(
     WebSocket = (globalThis as { WebSocket?: WebSocketConstructor }).WebSocket,
     fetch = globalThis.fetch.bind(globalThis) as Fetch,
   }: MonitorClientOptions,
-  host: Host,
+  host: Host = platform,
 ): MonitorClient {
   const base = new URL(url).href.replace(/\/+$/, "");
-  if (!/^https?:/.test(base)) throw new TypeError("url: an http or https url is wanted.");
+  if (!/^https?:/.test(base)) throw new TypeError("url must be http or https.");
   const usable = transports.filter((transport) => transport !== "ws" || WebSocket);
-  if (!usable[0]) throw new TypeError("transports: none of them works here.");
+  if (!usable[0]) throw new TypeError("No transport works here.");
 
   const requests: Requests = {
     fetch,
@@ -117,8 +114,8 @@ export function createClient(
     watch,
     get: (jobId, { signal } = {}) => ask<JobSnapshot>(`/${encodeURIComponent(jobId)}`, signal),
     list(query = {}, { signal } = {}) {
-      const given = Object.entries(query).filter(([, value]) => value !== undefined);
-      return ask<JobPage>(`?${new URLSearchParams(given as [string, string][])}`, signal);
+      const given = JSON.parse(JSON.stringify(query)); // without what is undefined
+      return ask<JobPage>(`?${new URLSearchParams(given)}`, signal);
     },
     close() {
       closed = true;

@@ -2,7 +2,7 @@ import type { Frame } from "@org/workflow-monitor/protocol";
 import { closedError } from "./errors.js";
 import type { Host } from "./host.js";
 import { idleLine, type Line, type LineEvent, next } from "./line.js";
-import { isOfJob, type Link, type LinkListener } from "./link.js";
+import type { Link, LinkListener } from "./link.js";
 import type { Carrier, Subscription } from "./subscription.js";
 import type { ClientTransport, Connection, ConnectionState } from "./types.js";
 
@@ -44,7 +44,9 @@ export function createConnector({ host, transports, open, reread }: ConnectorOpt
     for (const subscription of [...subscriptions.values()]) act(subscription);
   }
 
-  const tell = () => each((subscription) => subscription.connected());
+  function tell(): void {
+    each((subscription) => subscription.connected());
+  }
 
   function apply(event: LineEvent): void {
     const before = line;
@@ -57,8 +59,10 @@ export function createConnector({ host, transports, open, reread }: ConnectorOpt
       if (timer) cancelTimer = host.setTimeout(() => apply({ type: "timer" }), timer.ms);
     }
     keepLinks(line);
-    if (state === "idle" && cause) each((subscription) => subscription.end(cause));
-    else tell();
+    if (state !== "idle" || !cause) tell();
+    // Without a network nobody can be blamed for not answering.
+    else if (offline && cause.code === "unreachable") apply({ type: "want" });
+    else each((subscription) => subscription.end(cause));
   }
 
   /** Closes the links that are not spoken of any more, opens those that are not there. */
@@ -84,7 +88,7 @@ export function createConnector({ host, transports, open, reread }: ConnectorOpt
     const link = open(transports[rung] as ClientTransport, {
       up,
       frame(frame) {
-        if (isOfJob(frame)) up();
+        if ("jobId" in frame) up(); // as nobody but a monitor says it
         take(frame);
       },
       refused(jobId, error) {

@@ -40,4 +40,4 @@ export class MonitorClientError extends Error {
 }
 
 export const closedError = (): MonitorClientError =>
-  new MonitorClientError("closed", "The watch was closed before the job was over.");
+  new MonitorClientError("closed", "The watch was closed.");

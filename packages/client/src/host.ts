@@ -43,6 +43,7 @@ export const platform: Host = {
     for (const event of ["online", "offline"] as const) {
       addEventListener(event, () => listener(event), stop);
     }
+    if (!navigator.onLine) listener("offline");
     const look = () => document.hidden || listener("visible");
     document.addEventListener("visibilitychange", look, stop);
     return () => stop.abort();

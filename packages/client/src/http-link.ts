@@ -40,6 +40,8 @@ interface Feed extends AbortController {
   jobId: string;
   after: string | undefined;
   silence: Watchdog;
+  /** What a server that goes asks to wait. */
+  retryMs?: number;
   /** Ends the pause between two requests, and whoever waits in it. */
   stopPause(): void;
 }
@@ -82,7 +84,11 @@ export function openHttp(
 
   function deliver(feed: Feed, frame: Frame): void {
     if (feed.signal.aborted) return;
-    if (frame.type === "error") throw errorOf(frame);
+    if (frame.type === "error") {
+      const error = errorOf(frame);
+      error.retryAfterMs ??= feed.retryMs;
+      throw error;
+    }
     if ("cursor" in frame) feed.after = frame.cursor;
     feed.silence.heard(frame);
     listener.frame(frame);
@@ -103,26 +109,19 @@ export function openHttp(
     const { status, body } = await request(requests, path, EVENT_STREAM, signal);
     // Nothing is to come, since the cursor is that of the end: only the state is not known.
     if (status !== 200) return poll(feed);
-    let hintMs: number | undefined;
     const parse = createEventParser(
       (data) => deliver(feed, parseFrame(data, requests.url)),
       (ms) => {
-        hintMs = ms;
+        feed.retryMs = ms;
       },
     );
-    try {
-      const reader = body?.getReader();
-      const decoder = new TextDecoder();
-      for (;;) {
-        const part = await reader?.read();
-        // The server moves its viewers on from time to time; their cursor goes with them.
-        if (!part || part.done) return;
-        parse(decoder.decode(part.value, { stream: true }));
-      }
-    } catch (thrown) {
-      const error = asError(thrown, requests.url);
-      error.retryAfterMs ??= hintMs;
-      throw error;
+    const reader = body?.getReader();
+    const decoder = new TextDecoder();
+    for (;;) {
+      const part = await reader?.read();
+      // The server moves its viewers on from time to time; their cursor goes with them.
+      if (!part || part.done) return;
+      parse(decoder.decode(part.value, { stream: true }));
     }
   }
 
@@ -152,7 +151,7 @@ export function openHttp(
       unwatch(jobId);
       const silence = watchdog(host, requests.url, (error) => lose(feed, error, true));
       const stopPause = () => {};
-      const feed = Object.assign(new AbortController(), { jobId, after, silence, stopPause });
+      const feed: Feed = Object.assign(new AbortController(), { jobId, after, silence, stopPause });
       feeds.set(jobId, feed);
       run(feed).catch((thrown: unknown) => lose(feed, asError(thrown, requests.url)));
     },

@@ -15,7 +15,7 @@ export type { MonitorClientOptions } from "./client.js";
 export { createMonitorClient } from "./client.js";
 export type { ClientErrorCode, ClientErrorDetails } from "./errors.js";
 export { MonitorClientError } from "./errors.js";
-export type { Fetch, WebSocketConstructor, WebSocketLike } from "./host.js";
+export type { Fetch, Host, NetworkEvent, WebSocketConstructor, WebSocketLike } from "./host.js";
 export type {
   ClientTransport,
   Connection,

@@ -44,17 +44,16 @@ export function watchdog(
   url: string,
   onSilence: (error: MonitorClientError) => void,
 ): Watchdog {
-  let heartbeatMs = 25_000;
+  /** What a snapshot says. Until then texts prove nothing: others, too, may send some with a type. */
+  let heartbeatMs = 0;
   let until = 0;
-  let isMonitor = false;
   let stop = () => {};
 
   /** One timer for many frames: it goes off early, and is set again for what is left. */
   function look(): void {
     stop();
-    const left = until - now();
-    if (left > 0) stop = setTimeout(look, left);
-    else onSilence(unreachable(url, "silence"));
+    const late = () => (until > now() ? look() : onSilence(unreachable(url, "silence")));
+    stop = setTimeout(late, until - now());
   }
 
   function expect(ms: number): void {
@@ -65,20 +64,16 @@ export function watchdog(
   expect(ANSWER_MS);
   return {
     heard(frame) {
-      if (frame.type === "snapshot") heartbeatMs = frame.heartbeatMs;
-      // Others, too, may send texts with a type.
-      isMonitor ||= isOfJob(frame);
-      if (isMonitor) until = now() + 2 * heartbeatMs;
-      if (frame.type === "snapshot") look(); // it may be sooner than what was expected
+      if (frame.type === "snapshot") {
+        heartbeatMs = frame.heartbeatMs;
+        expect(2 * heartbeatMs); // it may be sooner than what was expected
+      } else if (heartbeatMs) until = now() + 2 * heartbeatMs;
     },
     expect,
     look,
     stop: () => stop(),
   };
 }
-
-/** Of a job, as no one but a monitor says it. */
-export const isOfJob = (frame: Frame): boolean => "jobId" in frame;
 
 export const lost = (url: string, how: unknown): string =>
   `${url} does not answer (${how}): check \`url\`, and whether the server is up.`;

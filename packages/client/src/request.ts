@@ -34,17 +34,21 @@ export async function request(
   throw await refusal(response, url);
 }
 
+/** What a status says that is not the monitor's own. */
+const codes: Readonly<Record<number, ClientErrorCode>> = {
+  401: "unauthorized",
+  403: "forbidden",
+  414: "bad_request", // the id of the job is too long
+};
+
 /** What any other answer says: a problem document of ours (RFC 9457), or something else. */
 async function refusal(response: Response, url: string): Promise<MonitorClientError> {
   const { status, headers } = response;
   const retryable = status >= 500 || status === 429 || status === 408;
   const retryAfterMs = Number(headers.get("retry-after")) * 1_000 || undefined;
   const { code, detail } = (await response.json().catch(() => {})) ?? {};
-  let other: ClientErrorCode = retryable ? "unreachable" : "bad_answer";
-  if (status === 403) other = "forbidden";
-  if (status === 414) other = "bad_request"; // the id of the job is too long
   return new MonitorClientError(
-    status === 401 ? "unauthorized" : detail && code ? code : other,
+    codes[status] ?? ((detail && code) || (retryable ? "unreachable" : "bad_answer")),
     detail ?? (retryable ? lost : notAsMonitor)(url, status),
     { retryable, retryAfterMs },
   );

@@ -29,7 +29,6 @@ export interface SocketOptions {
 const codes: { readonly [C in CloseCode]?: ClientErrorCode } = {
   4401: "unauthorized",
   4403: "forbidden",
-  4404: "unknown_job",
 };
 
 /** PROTOCOL.md, close codes: 44xx is final but for two, anything else means that the line is lost. */

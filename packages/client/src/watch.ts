@@ -31,11 +31,10 @@ export function createWatch(
     event: E,
     ...args: Parameters<WatchListeners[E]>
   ): void {
-    const before = outcome;
     for (const entry of listeners) {
       const [name, listener] = entry;
       // One before it may have ended it, or the watch.
-      if (name !== event || outcome !== before || !listeners.includes(entry)) continue;
+      if (name !== event || !listeners.includes(entry)) continue;
       try {
         listener(...(args as unknown[] as never[]));
       } catch (error) {
@@ -50,9 +49,8 @@ export function createWatch(
   function changed(...[job, events, resumed]: Parameters<Viewer["changed"]>): void {
     if (outcome) return;
     snapshot = job;
-    // Each of these may close it.
-    for (const [cursor, event] of events) if (!outcome) tell("event", event, { cursor });
-    if (!outcome) tell("change", job, { resumed });
+    for (const [cursor, event] of events) tell("event", event, { cursor });
+    tell("change", job, { resumed });
     wake();
   }
 
@@ -72,6 +70,7 @@ export function createWatch(
     subscription.leave(watch);
     tell("connection", connection);
     if (!(how instanceof MonitorClientError)) tell("done", how);
+    listeners = []; // nothing follows
     wake();
   }
 
