@@ -159,7 +159,7 @@ test("what is read again does not stand for a link: a job that was refused is as
 describe.each(TRANSPORTS)("over %s", (transport) => {
   test("no network is told, and its return is used at once", async () => {
     const given = await startStill([transport]);
-    const { client, clock, complete, connected, host, passing, proxy, publish } = given;
+    const { client, complete, connected, host, passing, proxy, publish } = given;
     host.random = () => 0.9; // whoever waits, waits for ever: time stands still
     const watch = client.watch("a");
     const seen = record(watch);
@@ -173,8 +173,6 @@ describe.each(TRANSPORTS)("over %s", (transport) => {
     await publish("a", "2");
     proxy.restore();
     host.network("online");
-    // A stream says how long to wait after it: up to 3 s.
-    if (transport === "sse") clock.advance(4_000);
     await until("it is up again", isUp);
     await until("the event has come", () => watch.snapshot?.message === "2");
     await complete("a");
@@ -309,4 +307,20 @@ test("a socket that lives survives the question", async () => {
   clock.advance(CHECK_MS);
   expect(watch.connection.state).toBe("live");
   expect(server.monitor.stats().viewers.ws).toBe(1);
+});
+
+test("[V7] a page that opens without a network waits for it, however long", async () => {
+  const server = await startServer();
+  await server.monitor.publish({ type: "job", jobId: "a", status: "running" });
+  const proxy = await startFaultProxy(server.port);
+  proxy.refuse();
+  const { clock, host } = stillHost();
+  const watch = startClient(proxy.port, {}, host).watch("a");
+  host.network("offline");
+  // Six rounds over three transports are what a line that never worked is given.
+  await passingOn(clock)("it has tried long enough", () => proxy.refused > 30);
+  expect(watch.connection).toMatchObject({ state: "offline", cause: { code: "unreachable" } });
+  proxy.restore();
+  host.network("online");
+  await passingOn(clock)("it is live", () => watch.connection.state === "live");
 });
