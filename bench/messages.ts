@@ -100,6 +100,17 @@ export type PollerCalls = {
   poll(target: PollTarget): Promise<Polled>;
 };
 
+export type PageServerCalls = {
+  /** Serves the page whose scripts are in a directory; resolves to its port. */
+  listen(directory: string): Promise<number>;
+  /** Begins a job of so many stages; resolves to its id. */
+  open(stages: number): Promise<string>;
+  /** Publishes that many updates a second, until `stop`, which resolves to the job's revision. */
+  start(jobId: string, stages: number, perSecond: number): Promise<void>;
+  stop(jobId: string): Promise<number>;
+  end(jobId: string): Promise<void>;
+};
+
 export interface PollTarget {
   to: NetConnectOpts;
   path: string;

@@ -4,6 +4,7 @@ import { build } from "tsup";
 import { base } from "../tsup.base.js";
 import { measureCatchUp } from "./catch-up.js";
 import { measureFanOut, SSE, WEB_SOCKETS } from "./fan-out.js";
+import { measurePages } from "./pages.js";
 import { sampleFrame } from "./payload.js";
 import { measurePolls } from "./polls.js";
 import { measurePublish } from "./publish.js";
@@ -62,6 +63,9 @@ const measure: Record<Measurement, () => Promise<void>> = {
   },
   memory: async () => {
     results.memory = await measureStalledMemory(settings, frame, log);
+  },
+  page: async () => {
+    results.pages = await measurePages(settings, log);
   },
 };
 const failed: Measurement[] = [];

@@ -12,6 +12,7 @@ export const MEASUREMENTS = [
   "catch-up",
   "latency",
   "memory",
+  "page",
 ] as const;
 export type Measurement = (typeof MEASUREMENTS)[number];
 
@@ -33,13 +34,15 @@ export interface Settings {
   latency: { healthy: number; stalled: number; rounds: number; updates: number; everyMs: number };
   /** With all defaults, so long that those who stall may be closed for it. */
   memory: { stalled: number; megabytes: number; samples: number; leastSeconds: number };
+  /** Each subject on a fresh page. */
+  page: { rounds: number; warmUpMs: number; ms: number };
   /** The built file of a child process. */
   file(name: ChildName): string;
   /** Where a CPU profile goes; undefined: nowhere. */
   profile(name: string): string | undefined;
 }
 
-export const CHILDREN = ["server", "viewers", "poller", "publisher"] as const;
+export const CHILDREN = ["server", "viewers", "poller", "publisher", "page-server"] as const;
 export type ChildName = (typeof CHILDREN)[number];
 
 const FULL = {
@@ -54,6 +57,7 @@ const FULL = {
   catchUp: { viewers: 40, rounds: 7 },
   latency: { healthy: 450, stalled: 50, rounds: 5, updates: 60, everyMs: 60 },
   memory: { stalled: 500, megabytes: 100, samples: 20, leastSeconds: 45 },
+  page: { rounds: 2, warmUpMs: 2_000, ms: 5_000 },
 };
 const QUICK = {
   viewers: 200,
@@ -67,6 +71,7 @@ const QUICK = {
   catchUp: { viewers: 20, rounds: 2 },
   latency: { healthy: 90, stalled: 10, rounds: 2, updates: 10, everyMs: 20 },
   memory: { stalled: 20, megabytes: 4, samples: 4, leastSeconds: 0 },
+  page: { rounds: 1, warmUpMs: 200, ms: 500 },
 };
 
 /** What the command line asks for. */

@@ -1,6 +1,7 @@
 import { availableParallelism } from "node:os";
 import { AT_ONCE, type CatchUpResults } from "../catch-up.js";
 import { BURST, type FanOutResults, FIRST_VIEWERS, type SSE, WEB_SOCKETS } from "../fan-out.js";
+import { type PageResults, PER_SECOND } from "../pages.js";
 import type { PollResults } from "../polls.js";
 import { IN_FLIGHT, type PublishCosts } from "../publish.js";
 import { MEASUREMENTS, type Settings } from "../settings.js";
@@ -10,6 +11,7 @@ import { MISSED } from "../subjects/catch-up.js";
 import { catchUpSection, pollSection, publishSection } from "./costs.js";
 import { fanOutSection, sseSection } from "./fan-out.js";
 import { type Section, table } from "./markdown.js";
+import { pageSection } from "./pages.js";
 import { latencySection, memorySection } from "./stalled.js";
 
 /** What was measured: not everything, with `--only`. */
@@ -22,10 +24,12 @@ export interface Results {
   catchUp?: CatchUpResults;
   latency?: LatencyResults;
   memory?: MemoryResults;
+  pages?: PageResults;
 }
 
 /** What the subjects cost, and how ours compares with its peers. */
-export function tables({ fanOut, sse, polls, publish, catchUp, latency, memory }: Results): string {
+export function tables(results: Results): string {
+  const { fanOut, sse, polls, publish, catchUp, latency, memory, pages } = results;
   const sections: Section[] = [];
   if (fanOut) sections.push(fanOutSection(fanOut));
   if (sse) sections.push(sseSection(sse));
@@ -34,6 +38,7 @@ export function tables({ fanOut, sse, polls, publish, catchUp, latency, memory }
   if (catchUp) sections.push(catchUpSection(catchUp));
   if (latency) sections.push(latencySection(latency));
   if (memory) sections.push(memorySection(memory));
+  if (pages) sections.push(pageSection(pages));
   return [
     "Medians; CPU is the server's, user + system:",
     ...sections.map(({ table }) => table),
@@ -50,17 +55,18 @@ export function page(results: Results): string {
   return `# Benchmarks
 
 What a delivered update, an idle viewer, a poll and an event cost, beside what others cost in the same run on the same
-machine. Absolute numbers are this machine's (${availableParallelism()} cores, Node ${process.versions.node}, ${process.platform} ${process.arch}, loopback); only the ratios travel.
+machine; and what watching costs a page. Absolute numbers are this machine's (${availableParallelism()} cores, Node ${process.versions.node}, ${process.platform} ${process.arch}, loopback); only the ratios travel.
 
 \`\`\`sh
-npm run bench                   # about seven minutes; tables on stdout
-npm run bench -- --quick        # half a minute: does it work? The figures mean nothing
+npm run bench                   # about eleven minutes; tables on stdout
+npm run bench -- --quick        # a minute: does it work? The figures mean nothing
 npm run bench -- --only sse     # one of: ${MEASUREMENTS.join(", ")}
 npm run bench -- --write        # writes this page
 npm run bench -- --profile      # CPU profiles of each phase in bench/results/tmp
 \`\`\`
 
-It opens ${(viewers * WEB_SOCKETS.length).toLocaleString("en")} connections from one process: \`ulimit -n\` (hard) must be above that.
+It opens ${(viewers * WEB_SOCKETS.length).toLocaleString("en")} connections from one process: \`ulimit -n\` (hard) must be above that. It needs
+Chromium, at \`/usr/bin/chromium\` or where \`CHROMIUM\` says.
 
 ## Results
 
@@ -96,7 +102,7 @@ const howFanOut = ({ viewers, lives, rounds, updates, turns, bursts }: Settings)
   shown (${lives} times new processes, ${rounds} rounds each; SSE half as many, polls twice; memory: ${lives}).
 - Measured is the source as the packages' build compiles it.`;
 
-const howOthers = ({ requests, publish, catchUp, latency, memory }: Settings): string => `\
+const howOthers = ({ requests, publish, catchUp, latency, memory, page }: Settings): string => `\
 - **Polls**: 16 connections, one request at a time on each, ${requests.toLocaleString("en")} requests a round. The bare route sends a constant buffer
   of the same size, or an empty 304. Cost ratios are peer ÷ ours here, so that more is better in all four rows.
 - **Publish**: ${publish.events.toLocaleString("en")} events a round into a monitor without viewers, ${IN_FLIGHT} at a time or each awaited before the next; beside it, as
@@ -113,4 +119,12 @@ const howOthers = ({ requests, publish, catchUp, latency, memory }: Settings): s
   and one healthy viewer gets every one of them (asserted). RSS after a collection, over that before anybody stalled, in the
   later half of that; without stalled viewers it is the log. RSS also has their sockets and what the allocator keeps, buffers alive
   have not: they are what the viewers pin. On a Unix socket, of which the kernel holds 200 KB, as of a slow
-  connection; of a loopback one it holds megabytes.`;
+  connection; of a loopback one it holds megabytes.
+- **Pages**: Chromium without a GPU, one page at a time, each of its own, 1100 × 1800 pixels, so that all three elements are in
+  view. ${PER_SECOND.toLocaleString("en")} updates/s of one job: a message and progress, of its running stages by turns. Busy is \`TaskDuration\` of the main
+  thread, as the browser's own protocol tells it, divided by the time: ${page.ms / 1_000} s, after ${page.warmUpMs / 1_000} s of updates, when the graph is laid
+  out. It is wall-clock time: whatever else the machine does makes it more. What came is counted, and at the end each page shows
+  the last revision that was published (asserted). _By hand_: a WebSocket in mode full, \`JSON.parse\`, and the status and the
+  percentage of each stage written into a table at each frame; of a job over 64 KiB the server sends it four frames a second, with
+  everything in between. The first state counts from the message that brings it until the beginning of the frame that finds
+  it in the DOM: what is drawn in the first is there at the second. Tasks are counted from 50 ms on. ${page.rounds} rounds.`;
