@@ -3,8 +3,8 @@ import { createConnector } from "./connector.js";
 import { MonitorClientError } from "./errors.js";
 import { type Fetch, type Host, platform, type WebSocketConstructor } from "./host.js";
 import { framesOf, openHttp } from "./http-link.js";
-import { ANSWER_MS } from "./link.js";
-import { JSON_TYPE, type Requests, readEvents, readJson, request } from "./request.js";
+import { ANSWER_MS, asError, parse } from "./link.js";
+import { JSON_TYPE, type Requests, readEvents, request } from "./request.js";
 import { openSocket } from "./socket-link.js";
 import { createSubscription } from "./subscription.js";
 import type { ClientTransport, JobPage, JobWatch, MonitorClient, WatchOptions } from "./types.js";
@@ -57,9 +57,11 @@ export function createMonitorClient(
     url: base + jobs,
     async token() {
       try {
-        return typeof token === "function" ? await token() : token;
+        const bearer = typeof token === "function" ? await token() : token;
+        // As of a file's last line. What `fetch` says of such a header has the token in it.
+        return bearer?.replace(/[\0\r\n]/g, "");
       } catch (cause) {
-        throw new MonitorClientError("token_failed", "The function `token` has failed.", {
+        throw new MonitorClientError("token_failed", "`token` has failed.", {
           retryable: true,
           cause,
         });
@@ -97,8 +99,8 @@ export function createMonitorClient(
     else {
       subscription.viewers.add(job);
       signal?.addEventListener("abort", job.close);
-      const over = () => signal?.removeEventListener("abort", job.close);
-      if (signal) job.finished().then(over, over);
+      const forget = () => signal?.removeEventListener("abort", job.close);
+      job.finished().then(forget, forget);
       if (!known) connector.add(subscription);
     }
     return job;
@@ -106,8 +108,12 @@ export function createMonitorClient(
 
   async function ask<T>(path: string, signal: AbortSignal | undefined): Promise<T> {
     const stop = signal ?? AbortSignal.timeout(ANSWER_MS);
-    const response = await request(requests, path, JSON_TYPE, stop);
-    return readJson<T>(response, requests.url);
+    try {
+      const response = await request(requests, path, JSON_TYPE, stop);
+      return parse<T>(await response.text(), requests.url, () => true);
+    } catch (thrown) {
+      throw asError(thrown, requests.url);
+    }
   }
 
   return {
@@ -115,7 +121,8 @@ export function createMonitorClient(
     get: (jobId, { signal } = {}) => ask<JobSnapshot>(`/${encodeURIComponent(jobId)}`, signal),
     list(query = {}, { signal } = {}) {
       const given = JSON.parse(JSON.stringify(query)); // without what is undefined
-      return ask<JobPage>(`?${new URLSearchParams(given)}`, signal);
+      const path = `?${new URLSearchParams(given)}`;
+      return ask<JobPage>(path, signal);
     },
     close() {
       closed = true;

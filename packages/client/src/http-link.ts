@@ -9,6 +9,7 @@ import {
   type Link,
   type LinkListener,
   parseFrame,
+  unreachable,
   type Watchdog,
   watchdog,
 } from "./link.js";
@@ -117,10 +118,13 @@ export function openHttp(
     );
     const reader = body?.getReader();
     const decoder = new TextDecoder();
-    for (;;) {
+    for (let heard = false; ; heard = true) {
       const part = await reader?.read();
-      // The server moves its viewers on from time to time; their cursor goes with them.
-      if (!part || part.done) return;
+      if (!part?.value) {
+        // The server moves its viewers on from time to time; their cursor goes with them.
+        if (heard) return;
+        throw unreachable(requests.url, "silence"); // a proxy's
+      }
       parse(decoder.decode(part.value, { stream: true }));
     }
   }

@@ -102,7 +102,7 @@ const giveUp = ({ rungs }: Line, cause: MonitorClientError): Line => ({
 /** Live over a rung. A timer runs until a better one is tried, twice as long after each climb that failed. */
 function live(line: Line, rung: number, climbs: number, chance: number): Line {
   const ms = Math.min(LONGEST_MS, FIRST_CLIMB_MS * 2 ** climbs) * (0.5 + chance / 2);
-  const timer = rung > 0 ? { ms } : null;
+  const timer = rung ? { ms } : null;
   const well = { proven: rung, cause: null, failures: 0, waits: 0 };
   return { ...line, ...well, state: "live", rung, trying: null, timer, climbs };
 }

@@ -78,7 +78,7 @@ export function watchdog(
 export const lost = (url: string, how: unknown): string =>
   `${url} does not answer (${how}): check \`url\`, and whether the server is up.`;
 
-const unreachable = (url: string, how: unknown, cause?: unknown): MonitorClientError =>
+export const unreachable = (url: string, how: unknown, cause?: unknown): MonitorClientError =>
   new MonitorClientError("unreachable", lost(url, how), { retryable: true, cause });
 
 /** What was thrown, if it is ours; anything else is of the network. */
@@ -88,19 +88,23 @@ export const asError = (thrown: unknown, url: string): MonitorClientError =>
 export const notAsMonitor = (url: string, what: unknown): string =>
   `${url} answers ${what}, and not as a workflow monitor: check \`url\`, \`paths\` and \`token\`.`;
 
-export const noMonitor = (url: string): MonitorClientError =>
+const noMonitor = (url: string): MonitorClientError =>
   new MonitorClientError("bad_answer", notAsMonitor(url, "something"));
 
-/** The frame that a text is. */
-export function parseFrame(text: unknown, url: string): Frame {
+/** What a text is as JSON. Throws when it is none, or not what is wanted. */
+export function parse<T>(text: string, url: string, isWanted: (value: T) => boolean): T {
   try {
-    const frame: Frame = JSON.parse(text as string);
-    if (typeof frame.type === "string") return frame;
+    const value: T = JSON.parse(text);
+    if (isWanted(value)) return value;
   } catch {
     // below
   }
   throw noMonitor(url);
 }
+
+/** The frame that a text is. */
+export const parseFrame = (text: unknown, url: string): Frame =>
+  parse<Frame>(text as string, url, ({ type }) => typeof type === "string");
 
 export const errorOf = ({ code, message, ...details }: ErrorFrame): MonitorClientError =>
   new MonitorClientError(code, message, details);

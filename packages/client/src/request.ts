@@ -1,7 +1,7 @@
 import type { SnapshotFrame } from "@org/workflow-monitor/protocol";
 import { type ClientErrorCode, MonitorClientError } from "./errors.js";
 import type { Fetch } from "./host.js";
-import { asError, lost, noMonitor, notAsMonitor } from "./link.js";
+import { lost, notAsMonitor, parse } from "./link.js";
 
 /** How to ask the server over HTTP. */
 export interface Requests {
@@ -13,7 +13,7 @@ export interface Requests {
 
 export const JSON_TYPE = "application/json";
 
-/** Asks. Throws a `MonitorClientError` for anything but a 2xx of that type, or 204. */
+/** Asks. Throws a `MonitorClientError` for anything but a 2xx of that type, or 204; else what `fetch` throws. */
 export async function request(
   { fetch, url, token }: Requests,
   path: string,
@@ -25,17 +25,14 @@ export async function request(
   const response = await fetch(url + path, {
     headers: { accept, ...authorization },
     signal,
-  }).catch((thrown: unknown) => {
-    throw asError(thrown, url);
   });
-  const { ok, status, headers } = response;
-  const isWanted = ok && headers.get("content-type")?.startsWith(accept);
-  if (status === 204 || isWanted) return response;
+  if (response.status === 204) return response;
+  if (response.ok && response.headers.get("content-type")?.startsWith(accept)) return response;
   throw await refusal(response, url);
 }
 
-/** What a status says that is not the monitor's own. */
-const codes: Readonly<Record<number, ClientErrorCode>> = {
+/** What a status says that is not the monitor's own; likewise a close code, less 4000. */
+export const codes: Readonly<Record<number, ClientErrorCode>> = {
   401: "unauthorized",
   403: "forbidden",
   414: "bad_request", // the id of the job is too long
@@ -43,9 +40,9 @@ const codes: Readonly<Record<number, ClientErrorCode>> = {
 
 /** What any other answer says: a problem document of ours (RFC 9457), or something else. */
 async function refusal(response: Response, url: string): Promise<MonitorClientError> {
-  const { status, headers } = response;
+  const { status } = response;
   const retryable = status >= 500 || status === 429 || status === 408;
-  const retryAfterMs = Number(headers.get("retry-after")) * 1_000 || undefined;
+  const retryAfterMs = Number(response.headers.get("retry-after")) * 1_000 || undefined;
   const { code, detail } = (await response.json().catch(() => {})) ?? {};
   return new MonitorClientError(
     codes[status] ?? ((detail && code) || (retryable ? "unreachable" : "bad_answer")),
@@ -53,12 +50,6 @@ async function refusal(response: Response, url: string): Promise<MonitorClientEr
     { retryable, retryAfterMs },
   );
 }
-
-/** The JSON of an answer. */
-export const readJson = <T>(response: Response, url: string): Promise<T> =>
-  response.json().catch((cause: unknown) => {
-    throw cause instanceof SyntaxError ? noMonitor(url) : asError(cause, url);
-  });
 
 /** The path of a job's events. */
 export const eventsPath = (jobId: string, after: string | undefined, more: string): string =>
@@ -77,5 +68,8 @@ export async function readEvents(
 ): Promise<SnapshotFrame | undefined> {
   const path = eventsPath(jobId, after, `wait=${wait}`);
   const response = await request(requests, path, JSON_TYPE, signal);
-  return response.status === 200 ? readJson<SnapshotFrame>(response, requests.url) : undefined;
+  // Anything else would be asked for ever.
+  return response.status === 200
+    ? parse<SnapshotFrame>(await response.text(), requests.url, (frame) => "jobId" in frame)
+    : undefined;
 }

@@ -1,11 +1,10 @@
 import {
-  type CloseCode,
   type Frame,
   SUBPROTOCOL,
   TOKEN_PROTOCOL,
   type ViewerMessage,
 } from "@org/workflow-monitor/protocol";
-import { type ClientErrorCode, MonitorClientError } from "./errors.js";
+import { MonitorClientError } from "./errors.js";
 import type { Host, WebSocketConstructor, WebSocketLike } from "./host.js";
 import {
   asError,
@@ -17,6 +16,7 @@ import {
   parseFrame,
   watchdog,
 } from "./link.js";
+import { codes } from "./request.js";
 
 export interface SocketOptions {
   host: Host;
@@ -25,24 +25,18 @@ export interface SocketOptions {
   token(): Promise<string | undefined>;
 }
 
-/** What a final close code says, where no `error` frame has said it before. */
-const codes: { readonly [C in CloseCode]?: ClientErrorCode } = {
-  4401: "unauthorized",
-  4403: "forbidden",
-};
-
 /** PROTOCOL.md, close codes: 44xx is final but for two, anything else means that the line is lost. */
 function closing(code: number, reason: string, url: string): MonitorClientError {
   const retryable = code < 4400 || code === 4408 || code === 4429;
-  const known = retryable ? "unreachable" : (codes[code as CloseCode] ?? "bad_request");
+  const known = retryable ? "unreachable" : (codes[code - 4_000] ?? "bad_request");
   return new MonitorClientError(known, reason || lost(url, code), { retryable });
 }
 
 const base64url = (text: string): string =>
-  btoa(String.fromCharCode(...new TextEncoder().encode(text))).replace(
-    /[+/=]/g,
-    (char) => ({ "+": "-", "/": "_" })[char] ?? "",
-  );
+  btoa(String.fromCharCode(...new TextEncoder().encode(text)))
+    .replace(/\+/g, "-")
+    .replace(/\//g, "_")
+    .replace(/=/g, "");
 
 /** WebSocket: one socket for all jobs, in mode delta. */
 export function openSocket(

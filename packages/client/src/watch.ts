@@ -65,11 +65,16 @@ export function createWatch(
     if (outcome) return;
     outcome = how;
     const cause = how instanceof MonitorClientError ? how : null;
-    const state = cause ? "failed" : "ended";
-    connection = { state, transport: null, cause, retryAt: null, stale: false };
+    connection = {
+      state: cause ? "failed" : "ended",
+      transport: null,
+      cause,
+      retryAt: null,
+      stale: false,
+    };
     subscription.leave(watch);
     tell("connection", connection);
-    if (!(how instanceof MonitorClientError)) tell("done", how);
+    if (!cause) tell("done", how as JobSnapshot);
     listeners = []; // nothing follows
     wake();
   }
@@ -102,22 +107,25 @@ export function createWatch(
       if (outcome instanceof MonitorClientError) throw outcome;
       return outcome;
     },
-    async *[Symbol.asyncIterator]() {
+    // No generator: one that waits for something new would hear only then that its loop is left.
+    [Symbol.asyncIterator]() {
       let shown: JobSnapshot | null = null;
-      try {
-        for (;;) {
-          const now = snapshot;
-          if (now && now !== shown) {
-            yield now;
-            shown = now;
-          } else if (!outcome) await news();
-          else if (outcome instanceof MonitorClientError && outcome.code !== "closed")
-            throw outcome;
-          else return;
-        }
-      } finally {
-        close();
-      }
+      const over = { done: true, value: undefined } as const;
+      return {
+        async next() {
+          while (snapshot === shown && !outcome) await news();
+          if (snapshot !== shown) {
+            shown = snapshot;
+            return { done: false, value: snapshot as JobSnapshot };
+          }
+          if (outcome instanceof MonitorClientError && outcome.code !== "closed") throw outcome;
+          return over;
+        },
+        async return() {
+          close();
+          return over;
+        },
+      };
     },
     close,
     changed,
