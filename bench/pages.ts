@@ -21,10 +21,10 @@ export interface PageCosts {
   busy: Series;
   /** Of that, in percent of the time too: what styles and layout take. */
   looks: Series;
-  /** Updates a second that came, the frames that they came in, and how often an element has shown something new. */
+  /** A second: updates that came, messages that they came in, and how often every view has shown something new. */
   updates: Series;
-  frames: Series;
-  changes: Series;
+  messages: Series;
+  shows: Series;
   /** The longest task while updates come, in milliseconds; 0: none has 50. */
   longest: Series;
   /** Until the first state stands in the DOM; the longest task on the way there. */
@@ -38,8 +38,8 @@ const noCosts = (): PageCosts => ({
   busy: [],
   looks: [],
   updates: [],
-  frames: [],
-  changes: [],
+  messages: [],
+  shows: [],
   longest: [],
   paint: { ms: [], frames: [], longest: [] },
 });
@@ -125,9 +125,11 @@ async function measurePage(
   const share = (metric: string) => ((to(metric) - from(metric)) / seconds) * 100;
   costs.busy.push(share("TaskDuration"));
   costs.looks.push(share("LayoutDuration") + share("RecalcStyleDuration"));
-  costs.updates.push((after.revision - before.revision) / seconds);
-  costs.frames.push((after.frames - before.frames) / seconds);
-  costs.changes.push((after.changes - before.changes) / seconds);
+  const rate = (of: "revision" | "messages" | "shows") =>
+    ((after[of] - before[of]) / (after.at - before.at)) * 1_000;
+  costs.updates.push(rate("revision"));
+  costs.messages.push(rate("messages"));
+  costs.shows.push(rate("shows"));
   costs.longest.push(after.longest);
 
   await assertArrived(page, await server.call("stop", jobId), subject);

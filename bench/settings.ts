@@ -99,9 +99,10 @@ export function readSettings(args: readonly string[]): Asked {
   const profiles = join(here, "results", "tmp");
   const profiling = args.includes("--profile");
   if (profiling) mkdirSync(profiles, { recursive: true });
+  const amounts = args.includes("--quick") ? QUICK : FULL;
   return {
-    ...(args.includes("--quick") ? QUICK : FULL),
-    ...(profiling && { lives: 1, rounds: 2, turns: 1 }),
+    ...amounts,
+    ...(profiling && { lives: 1, rounds: 2, turns: 1, page: { ...amounts.page, rounds: 1 } }),
     only: only.length > 0 ? only : MEASUREMENTS,
     write,
     file: (name) => join(here, "dist", `${name}.js`),

@@ -10,7 +10,9 @@ interface Watching {
   shown(): number[];
   /** Of what came, and the oldest of what is shown. */
   revisions(): number[];
-  frames(): number;
+  messages(): number;
+  /** How often each of its views has shown something new. */
+  shows(): number[];
   /** Something that goes on for a while after the first state is done. */
   settled(): boolean;
 }
@@ -33,14 +35,18 @@ function elements(...tags: readonly Tag[]): Put {
   return (jobId, came) => {
     const client = createMonitorClient({ url: location.origin });
     const watch = client.watch(jobId);
-    let frames = 0;
+    let messages = 0;
     watch.on("change", (job) => {
-      frames += 1;
+      messages += 1;
       came(job);
     });
-    const views = tags.map((tag) => {
+    const shows = tags.map(() => 0);
+    const views = tags.map((tag, at) => {
       const element = document.createElement(tag);
       Object.assign(element, { client, jobId });
+      element.addEventListener("workflow-change", () => {
+        shows[at]! += 1;
+      });
       document.body.append(element);
       return element;
     });
@@ -49,7 +55,8 @@ function elements(...tags: readonly Tag[]): Put {
     return {
       shown: () => count(".stage, .node, .row"),
       revisions: () => [watch, ...views].map(({ snapshot }) => snapshot?.revision ?? 0),
-      frames: () => frames,
+      messages: () => messages,
+      shows: () => shows,
       settled: () => !tags.includes("workflow-graph") || count("[data-laid-out]").includes(1),
     };
   };
@@ -60,7 +67,7 @@ function byHand(jobId: string, came: (job: JobSnapshot) => void): Watching {
   const table = document.body.appendChild(document.createElement("table"));
   const rows: HTMLTableRowElement[] = [];
   let revision = 0;
-  let frames = 0;
+  let messages = 0;
 
   function write(row: number, ...texts: string[]): void {
     rows[row] ??= table.insertRow();
@@ -83,23 +90,20 @@ function byHand(jobId: string, came: (job: JobSnapshot) => void): Watching {
       write(at + 1, name, status, `${progress} %`);
     }
     revision = job.revision;
-    frames += 1;
+    messages += 1;
   };
   return {
     shown: () => [table.rows.length - 1],
     revisions: () => [revision],
-    frames: () => frames,
+    messages: () => messages,
+    shows: () => [messages],
     settled: () => true,
   };
 }
 
 let watching: Watching | undefined;
-let changes = 0;
 let longest = 0;
 
-addEventListener("workflow-change", () => {
-  changes += 1;
-});
 new PerformanceObserver((list) => {
   for (const { duration } of list.getEntries()) longest = Math.max(longest, duration);
 }).observe({ type: "longtask", buffered: true });
@@ -128,13 +132,14 @@ function begin(subject: PageSubject, jobId: string): Promise<FirstPaint> {
 
 /** What has come and was shown until now. */
 function seen(): Seen {
-  const { revisions, frames, settled } = watching!;
+  const { revisions, messages, shows, settled } = watching!;
   const all = revisions();
   return {
+    at: performance.now(),
     revision: all[0]!,
     oldest: Math.min(...all),
-    frames: frames(),
-    changes,
+    messages: messages(),
+    shows: Math.min(messages(), ...shows()),
     longest,
     settled: settled(),
   };

@@ -10,13 +10,15 @@ export interface FirstPaint {
 }
 
 export interface Seen {
+  /** The page's clock, in milliseconds. */
+  at: number;
   /** The newest that has come. */
   revision: number;
   /** The oldest of what the page shows. */
   oldest: number;
-  frames: number;
-  /** How often an element has shown something new, of all elements together. */
-  changes: number;
+  messages: number;
+  /** How often a view has shown something new; of several, the one that has least often. */
+  shows: number;
   /** Milliseconds of the longest task of at least 50 ms; 0: none. */
   longest: number;
   /** The graph is laid out. */

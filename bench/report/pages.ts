@@ -40,28 +40,33 @@ export function pageSection(results: PageResults): Section {
 }
 
 function tableOf(stages: number, costs: Record<PageSubject, PageCosts>): string {
-  const row = (
-    what: string,
-    of: (costs: PageCosts) => Series,
-    print: (value: number) => string,
-  ) => [what, ...PAGE_SUBJECTS.map((subject) => print(spread(of(costs[subject])).median))];
-  const digits = (count: number) => (value: number) => value.toFixed(count);
-  const task = (ms: number) => (ms === 0 ? "< 50" : ms.toFixed(0));
+  const row = (what: string, print: (costs: PageCosts) => string) => [
+    what,
+    ...PAGE_SUBJECTS.map((subject) => print(costs[subject])),
+  ];
+  /** Of those who have something to show: not the client alone, which is the first. */
+  const shown = (...args: Parameters<typeof row>) => row(...args).with(1, "");
+  const median = (series: Series, digits: number) => spread(series).median.toFixed(digits);
+  /** The longest of all rounds. */
+  const task = (series: Series) => {
+    const { max } = spread(series);
+    return max === 0 ? "< 50" : max.toFixed(0);
+  };
   return table(
     [
       `a page of ${stages} stages, ${RATE} updates/s`,
       ...PAGE_SUBJECTS.map((subject) => TITLES[subject]),
     ],
     [
-      row("main thread busy, % of the time", ({ busy }) => busy, digits(1)),
-      row("… of that, styles and layout", ({ looks }) => looks, digits(1)),
-      row("updates/s that came", ({ updates }) => updates, digits(0)),
-      row("… in frames/s", ({ frames }) => frames, digits(0)),
-      row("times/s that an element showed it", ({ changes }) => changes, digits(1)),
-      row("longest task, ms", ({ longest }) => longest, task),
-      row("first state in the DOM after ms", ({ paint }) => paint.ms, digits(1)),
-      row("… at the beginning of frame", ({ paint }) => paint.frames, digits(0)),
-      row("… longest task until all was laid out, ms", ({ paint }) => paint.longest, task),
+      row("main thread busy, % of the time", ({ busy }) => median(busy, 1)),
+      row("… of that, styles and layout", ({ looks }) => median(looks, 1)),
+      row("updates/s that came", ({ updates }) => median(updates, 0)),
+      row("… in messages/s", ({ messages }) => median(messages, 0)),
+      shown("… shown, times/s", ({ shows }) => median(shows, 1)),
+      row("longest task, ms", ({ longest }) => task(longest)),
+      shown("first state in the DOM, after ms", ({ paint }) => median(paint.ms, 1)),
+      shown("… at the beginning of frame", ({ paint }) => median(paint.frames, 0)),
+      shown("… longest task until all is laid out, ms", ({ paint }) => task(paint.longest)),
     ],
   );
 }
