@@ -62,7 +62,7 @@ function elements(...tags: readonly Tag[]): Put {
   };
 }
 
-/** What takes ten minutes to write: a socket, a table, and every row written at each frame. */
+/** What people write by hand: a socket, a table, and every row written at each frame. */
 function byHand(jobId: string, came: (job: JobSnapshot) => void): Watching {
   const table = document.body.appendChild(document.createElement("table"));
   const rows: HTMLTableRowElement[] = [];
