@@ -5,11 +5,11 @@ import type {
   Connection,
   JobWatch,
   MonitorClientError,
+  MonitorClientOptions,
 } from "@org/workflow-monitor-client";
 import { createMonitorClient } from "@org/workflow-monitor-client";
 import { describe, expect, test } from "vitest";
 import { WebSocket } from "ws";
-import type { MonitorClientOptions } from "../../packages/client/src/client.js";
 import { ROUNDS } from "../../packages/client/src/line.js";
 import { ANSWER_MS } from "../../packages/client/src/link.js";
 import { failure, startClient, testHost } from "../support/client.js";

@@ -285,7 +285,7 @@ test("a socket that is dead is found in five seconds by who comes back to the pa
   await until("it is live", () => watch.connection.state === "live");
   for (const connection of proxy.connections) connection.blackHole();
   await publish("a", "2");
-  host.network("visible");
+  host.network("online");
   clock.advance(CHECK_MS - 1);
   expect(watch.connection.state).toBe("live");
   clock.advance(1);
@@ -301,7 +301,7 @@ test("a socket that lives survives the question", async () => {
   const watch = client.watch("a");
   await until("it is live", () => watch.connection.state === "live");
   const asked = proxy.connections[0]?.passed.toClient ?? 0;
-  host.network("visible");
+  host.network("online");
   await until("it has answered", () => (proxy.connections[0]?.passed.toClient ?? 0) > asked);
   await turns(50);
   clock.advance(CHECK_MS);

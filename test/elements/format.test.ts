@@ -1,4 +1,4 @@
-import type { Connection } from "@org/workflow-monitor-client";
+import { type Connection, MonitorClientError } from "@org/workflow-monitor-client";
 import { describe, expect, test } from "vitest";
 import {
   connectionText,
@@ -64,6 +64,12 @@ describe("the connection", () => {
     const texts = [7_000, 7_001, 9_500, 10_300].map((now) => connectionText(lost, now));
     expect(texts).toEqual([3, 3, 1, 1].map((seconds) => `Reconnecting in ${seconds} s`));
     expect(connectionText(connection({ state: "reconnecting" }), 0)).toBe("Reconnecting …");
+  });
+
+  test("waits for a job that is not there yet, over a line that is fine", () => {
+    const cause = new MonitorClientError("unknown_job", "There is no such job.");
+    const connection = { state: "reconnecting", transport: "ws", cause, retryAt: 1, stale: false };
+    expect(connectionText(connection as Connection, 0)).toBe("Waiting for the job");
   });
 
   test("says when the server may show old things", () => {

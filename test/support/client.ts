@@ -1,11 +1,15 @@
-import type { JobWatch, MonitorClientError, WorkflowEvent } from "@org/workflow-monitor-client";
-import { onTestFinished } from "vitest";
-import { WebSocket } from "ws";
 import {
   createMonitorClient,
+  type Host,
+  type JobWatch,
+  type MonitorClientError,
   type MonitorClientOptions,
-} from "../../packages/client/src/client.js";
-import { type Host, type NetworkEvent, platform } from "../../packages/client/src/host.js";
+  type NetworkEvent,
+  type WorkflowEvent,
+} from "@org/workflow-monitor-client";
+import { onTestFinished } from "vitest";
+import { WebSocket } from "ws";
+import { platform } from "../../packages/client/src/host.js";
 
 /** A host whose network the test speaks for. */
 export function testHost(over: Partial<Host> = {}): Host & { network(event: NetworkEvent): void } {

@@ -64,7 +64,7 @@ const lineSwitch = byId<HTMLInputElement>("line-up");
 
 function showLine({ isUp }: LineState): void {
   lineSwitch.checked = isUp;
-  byId("line-says").textContent = isUp ? "" : "Cut: the job goes on, unseen. Switch it on again.";
+  byId("line-says").textContent = isUp ? "" : "Cut: the job goes on, unseen.";
 }
 
 lineSwitch.addEventListener("change", () => {

@@ -47,7 +47,9 @@ export function createMonitorClient(
   }: MonitorClientOptions,
   host: Host = platform,
 ): MonitorClient {
-  const base = new URL(url).href.replace(/\/+$/, "");
+  // Without what may be secret, or would end up in the middle.
+  const { origin, pathname } = new URL(url);
+  const base = origin + pathname.replace(/\/+$/, "");
   if (!/^https?:/.test(base)) throw new TypeError("url must be http or https.");
   const usable = transports.filter((transport) => transport !== "ws" || WebSocket);
   if (!usable[0]) throw new TypeError("No transport works here.");
@@ -106,11 +108,12 @@ export function createMonitorClient(
     return job;
   }
 
-  async function ask<T>(path: string, signal: AbortSignal | undefined): Promise<T> {
-    const stop = signal ?? AbortSignal.timeout(ANSWER_MS);
+  async function ask<T>(path: string, signal?: AbortSignal, key?: keyof T): Promise<T> {
+    const late = AbortSignal.timeout(ANSWER_MS);
+    const stop = signal ? AbortSignal.any([signal, late]) : late;
     try {
       const response = await request(requests, path, JSON_TYPE, stop);
-      return parse<T>(await response.text(), requests.url, () => true);
+      return parse<T>(await response.text(), requests.url, key);
     } catch (thrown) {
       throw asError(thrown, requests.url);
     }
@@ -121,8 +124,7 @@ export function createMonitorClient(
     get: (jobId, { signal } = {}) => ask<JobSnapshot>(`/${encodeURIComponent(jobId)}`, signal),
     list(query = {}, { signal } = {}) {
       const given = JSON.parse(JSON.stringify(query)); // without what is undefined
-      const path = `?${new URLSearchParams(given)}`;
-      return ask<JobPage>(path, signal);
+      return ask<JobPage>(`?${new URLSearchParams(given)}`, signal, "jobs");
     },
     close() {
       closed = true;

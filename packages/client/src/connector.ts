@@ -33,9 +33,9 @@ export function createConnector({ host, transports, open, reread }: ConnectorOpt
   let stale = false;
 
   const stopListening = host.onNetwork((event) => {
-    if (event !== "visible") offline = event === "offline";
+    offline = event === "offline";
     for (const link of links.values()) link.check();
-    if (event !== "offline") apply({ type: "wake" });
+    if (!offline) apply({ type: "wake" });
     tell();
   });
 

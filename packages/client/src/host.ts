@@ -1,5 +1,5 @@
-/** What the platform tells of the network, and of a page that is looked at again. */
-export type NetworkEvent = "online" | "offline" | "visible";
+/** What the platform tells of the network: when it changes, and of a page that is looked at again. */
+export type NetworkEvent = "online" | "offline";
 
 /** What the client uses of a WebSocket: the browser's, or that of the package `ws`. */
 export interface WebSocketLike {
@@ -40,12 +40,12 @@ export const platform: Host = {
   onNetwork(listener) {
     if (typeof document === "undefined") return () => {};
     const stop = new AbortController();
-    for (const event of ["online", "offline"] as const) {
-      addEventListener(event, () => listener(event), stop);
+    // What changes while nobody looks is told when somebody does.
+    const look = () => document.hidden || listener(navigator.onLine ? "online" : "offline");
+    for (const event of ["online", "offline", "visibilitychange"]) {
+      addEventListener(event, look, stop);
     }
-    if (!navigator.onLine) listener("offline");
-    const look = () => document.hidden || listener("visible");
-    document.addEventListener("visibilitychange", look, stop);
+    look();
     return () => stop.abort();
   },
 };

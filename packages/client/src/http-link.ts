@@ -8,7 +8,7 @@ import {
   errorOf,
   type Link,
   type LinkListener,
-  parseFrame,
+  parse,
   unreachable,
   type Watchdog,
   watchdog,
@@ -110,8 +110,8 @@ export function openHttp(
     const { status, body } = await request(requests, path, EVENT_STREAM, signal);
     // Nothing is to come, since the cursor is that of the end: only the state is not known.
     if (status !== 200) return poll(feed);
-    const parse = createEventParser(
-      (data) => deliver(feed, parseFrame(data, requests.url)),
+    const read = createEventParser(
+      (data) => deliver(feed, parse<Frame>(data, requests.url, "type")),
       (ms) => {
         feed.retryMs = ms;
       },
@@ -125,7 +125,7 @@ export function openHttp(
         if (heard) return;
         throw unreachable(requests.url, "silence"); // a proxy's
       }
-      parse(decoder.decode(part.value, { stream: true }));
+      read(decoder.decode(part.value, { stream: true }));
     }
   }
 

@@ -76,7 +76,7 @@ export function watchdog(
 }
 
 export const lost = (url: string, how: unknown): string =>
-  `${url} does not answer (${how}): check \`url\`, and whether the server is up.`;
+  `${url} does not answer (${how}): is the server up, and \`url\` right?`;
 
 export const unreachable = (url: string, how: unknown, cause?: unknown): MonitorClientError =>
   new MonitorClientError("unreachable", lost(url, how), { retryable: true, cause });
@@ -91,20 +91,16 @@ export const notAsMonitor = (url: string, what: unknown): string =>
 const noMonitor = (url: string): MonitorClientError =>
   new MonitorClientError("bad_answer", notAsMonitor(url, "something"));
 
-/** What a text is as JSON. Throws when it is none, or not what is wanted. */
-export function parse<T>(text: string, url: string, isWanted: (value: T) => boolean): T {
+/** What a text is as JSON. Throws when it is none, or lacks the text or the list that it must have. */
+export function parse<T>(text: unknown, url: string, key?: keyof T): T {
   try {
-    const value: T = JSON.parse(text);
-    if (isWanted(value)) return value;
+    const value: T = JSON.parse(text as string);
+    if (!key || (value[key] as string).length >= 0) return value;
   } catch {
     // below
   }
   throw noMonitor(url);
 }
-
-/** The frame that a text is. */
-export const parseFrame = (text: unknown, url: string): Frame =>
-  parse<Frame>(text as string, url, ({ type }) => typeof type === "string");
 
 export const errorOf = ({ code, message, ...details }: ErrorFrame): MonitorClientError =>
   new MonitorClientError(code, message, details);

@@ -70,6 +70,6 @@ export async function readEvents(
   const response = await request(requests, path, JSON_TYPE, signal);
   // Anything else would be asked for ever.
   return response.status === 200
-    ? parse<SnapshotFrame>(await response.text(), requests.url, (frame) => "jobId" in frame)
+    ? parse<SnapshotFrame>(await response.text(), requests.url, "cursor")
     : undefined;
 }

@@ -13,7 +13,7 @@ import {
   type Link,
   type LinkListener,
   lost,
-  parseFrame,
+  parse,
   watchdog,
 } from "./link.js";
 import { codes } from "./request.js";
@@ -90,7 +90,7 @@ export function openSocket(
     socket.onmessage = ({ data }: { data: unknown }) => {
       if (closed) return;
       try {
-        receive(parseFrame(data, url));
+        receive(parse<Frame>(data, url, "type"));
       } catch (error) {
         fail(asError(error, url));
       }

@@ -40,7 +40,7 @@ const secondsUntil = (retryAt: number | null, now: number): number | null =>
   retryAt === null ? null : Math.max(1, Math.ceil((retryAt - now) / SECOND));
 
 /** What the chip says. */
-export function connectionText({ state, retryAt, stale }: Connection, now: number): string {
+export function connectionText({ state, cause, retryAt, stale }: Connection, now: number): string {
   switch (state) {
     case "connecting":
       return "Connecting …";
@@ -49,6 +49,7 @@ export function connectionText({ state, retryAt, stale }: Connection, now: numbe
     case "polling":
       return stale ? "Polling, may be old" : "Polling";
     case "reconnecting": {
+      if (cause?.code === "unknown_job") return "Waiting for the job"; // the line is fine
       const seconds = secondsUntil(retryAt, now);
       return seconds === null ? "Reconnecting …" : `Reconnecting in ${seconds} s`;
     }

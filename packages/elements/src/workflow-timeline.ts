@@ -282,10 +282,10 @@ function spotAfter(stages: readonly StageSnapshot[], from: Spot, key: string): S
 let dates: Intl.DateTimeFormat | undefined;
 
 /** What stands below the chart while no stage is chosen. */
-function hint({ startedAt, counts }: JobSnapshot, axis: Axis, now: number): string {
-  if (startedAt === null) return `Not begun; ${counts.total} planned`;
+function hint(job: JobSnapshot, axis: Axis, now: number): string {
+  if (job.startedAt === null) return `Not begun; ${job.counts.total} planned`;
   dates ??= new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
-  return `Began ${dates.format(axis.start)} · ${formatDuration(now - axis.start, true)}`;
+  return `Began ${dates.format(axis.start)} · ${durationOf(job, now)}`;
 }
 
 declare global {
