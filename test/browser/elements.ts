@@ -371,6 +371,21 @@ describe.skipIf(withoutBrowser)("in a browser, the elements", () => {
       await until("the viewer is gone", () => server.monitor.stats().viewers.ws === 0);
     });
 
+    test("show what the README's example says", async () => {
+      const readme = readFileSync(
+        new URL("../../packages/elements/README.md", import.meta.url),
+        "utf8",
+      );
+      const [, example = ""] = /```html\n(.*?)```/s.exec(readme) ?? [];
+      const [, markup = ""] = /<\/script>(.*)/s.exec(example) ?? []; // the page has the script
+      const { server, page } = await opened();
+      await server.monitor.publish({ type: "plan", jobId: "42", name: "Release 7", stages: plan });
+      await page.evaluate((markup) => {
+        document.body.innerHTML = markup;
+      }, markup);
+      for (const tag of TAGS) await page.locator(tag).getByText("Release 7").first().waitFor();
+    });
+
     test("tell of changes and of the end, and then nothing moves any more", async () => {
       const { server, page } = await opened();
       await page.evaluate(() => {
