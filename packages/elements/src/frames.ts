@@ -1,5 +1,5 @@
 /** Rendering may take this share of the page's main thread, of all elements together. */
-const SHARE = 1 / 10;
+const SHARE = 1 / 12;
 /** However long rendering takes, what is shown is not older than this. */
 const LONGEST_PAUSE_MS = 1_000;
 
