@@ -53,3 +53,30 @@ test("the example in the README of client watches a job to its end", {
   const code = exampleOf("client").replace("http://localhost:3000", `http://127.0.0.1:${port}`);
   expect(await run(code)).toMatch(/^(running build 0 %\n)?completed null 100 %\n$/);
 });
+
+test("the commands in the README of cli watch a job to its end, and list it", {
+  timeout: 60_000,
+}, async () => {
+  const { port, monitor } = await startServer();
+  await monitor.publish({ type: "plan", jobId: "42", name: "Release 7", stages: [] });
+  monitor.on("join", () => void monitor.publish({ type: "job", jobId: "42", status: "completed" }));
+  const readme = readFileSync(join(root, "packages", "cli", "README.md"), "utf8");
+  const [, block = ""] = /```sh\n(.*?)```/s.exec(readme) ?? [];
+  const commands = block.split("\n").filter((line) => line.startsWith("npx "));
+  expect(commands).toHaveLength(3);
+  for (const command of commands) {
+    const here = command
+      .replace(
+        "npx -p @org/workflow-monitor-cli workflow-monitor",
+        "npx tsx packages/cli/src/bin.ts",
+      )
+      .replace("http://localhost:3000", `http://127.0.0.1:${port}`)
+      .replace("--status running", "--status completed"); // it is over by then
+    const { stdout } = await promisify(execFile)("sh", ["-c", here], {
+      cwd: root,
+      timeout: 30_000,
+    });
+    expect(stdout).toContain("Release 7");
+    expect(stdout).toContain("completed");
+  }
+});
