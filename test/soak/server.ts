@@ -44,7 +44,8 @@ interface Node {
 }
 
 /** Done jobs are kept, but not many: what is kept by design is no leak. */
-const newLogs = () => memoryStore({ jobs: 30 });
+/** Few, so that it is full after seconds: logs of jobs that are over are no growth afterwards. */
+const newLogs = () => memoryStore({ jobs: 8 });
 let logs = newLogs();
 const followers = new Set<(note: Note) => void>();
 const store: JobStore = {
