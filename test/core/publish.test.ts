@@ -41,6 +41,7 @@ function create(options: Partial<WorkflowMonitorOptions> = {}) {
 const over = (store: JobStore, replaced: (store: JobStore) => Partial<JobStore>): JobStore => ({
   read: (...args) => store.read(...args),
   append: (...args) => store.append(...args),
+  find: (...args) => store.find(...args),
   follow: (...args) => store.follow(...args),
   close: () => store.close(),
   ...replaced(store),

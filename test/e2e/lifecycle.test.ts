@@ -4,7 +4,6 @@ import {
   type JobPage,
   type JobStore,
   memoryStore,
-  type Note,
   WorkflowMonitorError,
 } from "@org/workflow-monitor";
 import { workflowMonitorHttp } from "@org/workflow-monitor-http";
@@ -86,22 +85,24 @@ test.each([`/jobs/job`, `/jobs/job?wait=20`, "/jobs"])(
 
 test("a room that was closed asks a failing store no more", async () => {
   const clock = new ManualClock();
-  const listeners: ((note: Note) => void)[] = [];
+  let connected = (_there: boolean) => {};
   const { store, fail, reads } = silenced();
-  const follow: JobStore["follow"] = (jobId, listener) => {
-    listeners.push(listener);
-    return store.follow(jobId, listener);
+  const connection: JobStore["connection"] = (listener) => {
+    connected = listener;
+    return () => {};
   };
   const monitor = createWorkflowMonitor({
     authorize: allowAll,
     clock,
-    store: { ...store, follow },
+    store: { ...store, connection },
   });
-  await monitor.publish({ type: "job", jobId: "job", status: "running" });
+  const publisher = createWorkflowMonitor({ authorize: allowAll, clock, store });
+  await publisher.publish({ type: "job", jobId: "job", status: "running" });
   const watching = monitor.watch("job");
   await watching.next();
   fail();
-  for (const listener of listeners) listener("restored");
+  connected(false);
+  connected(true);
   await monitor.drain();
   await turns();
   const before = reads();
@@ -110,6 +111,7 @@ test("a room that was closed asks a failing store no more", async () => {
   expect(reads()).toBe(before);
   expect(clock.timers).toBe(0);
   await monitor.close();
+  await publisher.close();
 });
 
 test("a viewer is served again although inFlightBytes is below what its socket holds", async () => {

@@ -1,9 +1,9 @@
 import {
+  type Announced,
   allowAll,
   type Cursor,
   createWorkflowMonitor,
   memoryStore,
-  type Note,
   type WorkflowMonitor,
   type WorkflowMonitorOptions,
 } from "@org/workflow-monitor";
@@ -119,8 +119,8 @@ describe("[D5] in one turn of the event loop", () => {
 
   test("[D5] a small room writes all that is announced in it", async () => {
     const inner = memoryStore();
-    const kept: Note[] = [];
-    let told = (_note: Note) => {};
+    const kept: Announced[] = [];
+    let told = (_note: Announced) => {};
     const { store } = announcingStore(inner, (note, tell) => {
       told = tell;
       kept.push(note);

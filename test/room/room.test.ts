@@ -1,4 +1,5 @@
 import {
+  type Announced,
   allowAll,
   type Cursor,
   createWorkflowMonitor,
@@ -6,7 +7,6 @@ import {
   type JobStore,
   type LeaveEvent,
   memoryStore,
-  type Note,
   type WorkflowMonitor,
   type WorkflowMonitorError,
   type WorkflowMonitorOptions,
@@ -471,7 +471,7 @@ describe("the life of a room", () => {
 
   test("leaves the next room alone when a late announcement reaches an old one", async () => {
     const clock = new ManualClock();
-    const notes: Note[] = [];
+    const notes: Announced[] = [];
     const { store, listeners } = announcingStore(memoryStore({ clock }), (note, tell) => {
       notes.push(note);
       tell(note);
@@ -488,9 +488,7 @@ describe("the life of a room", () => {
     await say(monitor, "new");
     expect(listeners).toHaveLength(2);
     for (const note of notes) listeners[0]?.(note);
-    listeners[0]?.("lost");
     listeners[0]?.({ cursor: { epoch: "zzzzzzzzzzzz", revision: 9 }, revisions: [], id: "x" });
-    listeners[0]?.("restored");
     clock.advance(200);
     await turns();
     expect(old.member.types()).toEqual(["snapshot", "update"]);
@@ -694,16 +692,16 @@ describe("joining while the store is asked", () => {
 
 describe("announcements", () => {
   /** A room whose announcements go through `announce`; the events that its member was shown. */
-  async function watched(announce: (note: Note, tell: (note: Note) => void) => void) {
+  async function watched(announce: (note: Announced, tell: (note: Announced) => void) => void) {
     const clock = new ManualClock();
-    const { store, listeners } = announcingStore(memoryStore({ clock }), announce);
+    const { store, connected } = announcingStore(memoryStore({ clock }), announce);
     const { monitor } = start({ clock, store });
     await begin(monitor);
     const members = [
       await join(monitor, JOB),
       await join(monitor, JOB, { mode: "delta" }),
     ] as const;
-    return { clock, monitor, members, listeners };
+    return { clock, monitor, members, connected };
   }
 
   test("that get lost are made up for by the next one", async () => {
@@ -744,7 +742,7 @@ describe("announcements", () => {
   });
 
   test("that come twice, or late, change nothing", async () => {
-    const all: Note[] = [];
+    const all: Announced[] = [];
     const { monitor, members } = await watched((note, tell) => {
       all.push(note);
       tell(note);
@@ -759,7 +757,7 @@ describe("announcements", () => {
   });
 
   test("that come in another order are put right", async () => {
-    let kept: Note[] = [];
+    let kept: Announced[] = [];
     const { monitor, members } = await watched((note, tell) => {
       kept.push(note);
       if (kept.length < 4) return;
@@ -783,7 +781,7 @@ describe("announcements", () => {
         state = (Math.imul(state ^ (state >>> 15), 0x2c1b3c6d) + 0x9e3779b9) | 0;
         return (state >>> 0) / 2 ** 32;
       };
-      const waiting: Note[] = [];
+      const waiting: Announced[] = [];
       const { clock, monitor, members } = await watched((note, tell) => {
         const luck = chance();
         if (luck < 0.2) return;
@@ -819,9 +817,9 @@ describe("announcements", () => {
     }
   });
 
-  test("'lost' makes heartbeats stale, 'restored' clears that and reads what was missed", async () => {
+  test("heartbeats are stale while the store is away; once it is back, what was missed is read", async () => {
     let deaf = false;
-    const { clock, monitor, members, listeners } = await watched((note, tell) => {
+    const { clock, monitor, members, connected } = await watched((note, tell) => {
       if (!deaf) tell(note);
     });
     const beat = () => {
@@ -830,12 +828,12 @@ describe("announcements", () => {
     };
     expect("stale" in beat()).toBe(false);
     deaf = true;
-    for (const listener of listeners) listener("lost");
+    connected(false);
     expect(beat()).toMatchObject({ type: "heartbeat", stale: true });
     await say(monitor, "missed");
     expect(members[0].member.types()).toEqual(["snapshot"]);
     deaf = false;
-    for (const listener of listeners) listener("restored");
+    connected(true);
     await turns();
     expect("stale" in beat()).toBe(false);
     for (const { member } of members) expect(revisionsIn(member.frames())).toEqual([2]);
@@ -843,12 +841,12 @@ describe("announcements", () => {
     for (const { member } of members) expect(member.types(2)).toEqual(["update"]);
   });
 
-  test("'restored' while the store still fails is tried again until it answers", async () => {
+  test("a store that is back but still fails is tried again until it answers", async () => {
     const clock = new ManualClock();
     const inner = memoryStore({ clock });
     let away = false;
     let deaf = false;
-    const { store, listeners } = announcingStore(inner, (note, tell) => {
+    const { store, connected } = announcingStore(inner, (note, tell) => {
       if (!deaf) tell(note);
     });
     const read: JobStore["read"] = (...args) =>
@@ -859,7 +857,8 @@ describe("announcements", () => {
     deaf = true;
     await say(monitor, "missed");
     away = true;
-    listeners[0]?.("restored");
+    connected(false);
+    connected(true);
     await turns();
     expect(member.types()).toEqual(["snapshot"]);
     away = false;
@@ -878,6 +877,7 @@ describe("another life of the log", () => {
     const store: JobStore = {
       read: (...args) => current.read(...args),
       append: (...args) => current.append(...args),
+      find: (...args) => current.find(...args),
       async follow(jobId, listener) {
         const all = [await former.follow(jobId, listener), await next.follow(jobId, listener)];
         return () => {

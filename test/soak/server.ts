@@ -5,7 +5,6 @@ import {
   type JobStore,
   type MonitorStats,
   memoryStore,
-  type Note,
   type PublishedEvent,
   type WorkflowMonitor,
 } from "@org/workflow-monitor";
@@ -43,28 +42,30 @@ interface Node {
   close(): Promise<void>;
 }
 
-/** Done jobs are kept, but not many: what is kept by design is no leak. */
 /** Few, so that it is full after seconds: logs of jobs that are over are no growth afterwards. */
 const newLogs = () => memoryStore({ jobs: 8 });
 let logs = newLogs();
-const followers = new Set<(note: Note) => void>();
+const refollow = new Set<() => Promise<void>>();
+const connections = new Set<(there: boolean) => void>();
 const store: JobStore = {
   read: (...args) => logs.read(...args),
   append: (...args) => logs.append(...args),
+  find: (...args) => logs.find(...args),
   async follow(jobId, listener) {
     let unfollow = await logs.follow(jobId, listener);
-    const refollow = (note: Note) => {
-      if (note !== "restored") return listener(note);
-      void logs.follow(jobId, listener).then((again) => {
-        unfollow = again;
-        listener(note); // from now on it is live
-      });
+    const again = async () => {
+      unfollow = await logs.follow(jobId, listener);
     };
-    followers.add(refollow);
+    refollow.add(again);
     return () => {
-      followers.delete(refollow);
+      refollow.delete(again);
       unfollow();
     };
+  },
+  connection(listener) {
+    connections.add(listener);
+    listener(true);
+    return () => connections.delete(listener);
   },
   close: () => logs.close(),
 };
@@ -110,13 +111,14 @@ answer<SoakCalls>({
     nodes[at] = await openNode(node.port);
   },
   async loseLogs(jobIds) {
-    for (const tell of followers) tell("lost");
+    for (const tell of connections) tell(false);
     void logs.close();
     logs = newLogs();
     await Promise.all(
       jobIds.map((jobId) => publisher.publish({ type: "job", jobId, message: "again" })),
     );
-    for (const tell of followers) tell("restored");
+    await Promise.all([...refollow].map((again) => again()));
+    for (const tell of connections) tell(true);
   },
   async usage() {
     for (let round = 0; round < 3; round++) {

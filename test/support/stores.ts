@@ -1,4 +1,4 @@
-import { type Clock, type JobStore, memoryStore, type Note } from "@org/workflow-monitor";
+import { type Announced, type Clock, type JobStore, memoryStore } from "@org/workflow-monitor";
 
 /** A store that counts what it is asked. */
 export function countingStore(options: { clock?: Clock } = {}) {
@@ -59,18 +59,30 @@ export function heldStore(store: JobStore): { store: JobStore; calls: Held[] } {
   return { store: held, calls };
 }
 
-/** A store whose announcements pass through `announce`, which may swallow, repeat and reorder them. */
+/**
+ * A store whose announcements pass through `announce`, which may swallow, repeat and reorder them, and
+ * that says of its connection what it is told to.
+ */
 export function announcingStore(
   store: JobStore,
-  announce: (note: Note, tell: (note: Note) => void) => void,
+  announce: (note: Announced, tell: (note: Announced) => void) => void,
 ) {
-  const listeners: ((note: Note) => void)[] = [];
+  const listeners: ((note: Announced) => void)[] = [];
+  const connections = new Set<(there: boolean) => void>();
   const announcing: JobStore = {
     ...store,
+    connection(listener) {
+      connections.add(listener);
+      listener(true);
+      return () => connections.delete(listener);
+    },
     follow(jobId, listener) {
       listeners.push(listener);
       return store.follow(jobId, (note) => announce(note, listener));
     },
   };
-  return { store: announcing, listeners };
+  const connected = (there: boolean) => {
+    for (const listener of connections) listener(there);
+  };
+  return { store: announcing, listeners, connected };
 }

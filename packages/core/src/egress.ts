@@ -23,8 +23,13 @@ export type WatchRequest = AuthorizeRequest & { jobId: string; action: "watch" }
 export interface Egress {
   /** Seats a member in its job's room and sends it its first frame. `after` null: no cursor, or no valid one. */
   join(request: WatchRequest, member: Member, after: Cursor | null): Promise<Seat>;
-  /** At once when the hook and the store answer at once: it then throws what it would reject. */
-  read(request: WatchRequest): JobBody | Promise<JobBody>;
+  /**
+   * At once when the hook and the store answer at once: it then throws what it would reject. While the
+   * store is away, a room of this node answers, unless the poller's cursor, `after`, is not behind it.
+   */
+  read(request: WatchRequest, after?: Cursor): JobBody | Promise<JobBody>;
+  /** The store is away: what is shown may be old. SPEC D12. */
+  readonly stale: boolean;
   /** The validator of a snapshot frame with this cursor. */
   etag(cursor: Cursor): string;
   /** Rows that the viewer may not watch are left out, so pages may be short. */
@@ -57,10 +62,19 @@ export function createEgress(options: EgressOptions): Egress {
   /** Connections of one tick of the wheel share a frame. */
   let lastBeat: { codec: Codec; at: number; stale: boolean; bytes: Buffer } | undefined;
 
-  function head({ jobId }: WatchRequest, admitted: boolean): JobBody | Promise<JobBody> {
+  function head(
+    { jobId }: WatchRequest,
+    after: Cursor | undefined,
+    admitted: boolean,
+  ): JobBody | Promise<JobBody> {
     if (!admitted) throw unknownJob(jobId);
     const read = readFrom(store, jobId);
-    return "job" in read ? body(read) : gate.wait(read).then(body);
+    if ("job" in read) return body(read);
+    return gate.wait(read).then(body, (error: WorkflowMonitorError) => {
+      const shown = error.code === "unavailable" ? rooms.body(jobId, after) : undefined;
+      if (!shown) throw error;
+      return shown;
+    });
   }
 
   const body = ({ job, cursor }: Head): JobBody => bodies.of(job, cursor);
@@ -90,10 +104,14 @@ export function createEgress(options: EgressOptions): Egress {
       return rooms.join(request.jobId, member, after, request.transport, request);
     },
 
-    read(request) {
+    read(request, after) {
       const admitted = gate.admit(request);
-      if (typeof admitted === "boolean") return head(request, admitted);
-      return admitted.then((answer) => head(request, answer));
+      if (typeof admitted === "boolean") return head(request, after, admitted);
+      return admitted.then((answer) => head(request, after, answer));
+    },
+
+    get stale() {
+      return rooms.stale;
     },
 
     etag: (cursor) => bodies.etag(cursor),

@@ -75,3 +75,7 @@ export const draining = (jobId?: string): WorkflowMonitorError =>
     "This server is going away: come back with your cursor.",
     jobId === undefined ? {} : { jobId },
   );
+
+/** What becomes of events that come, or still wait, when the monitor has been closed. */
+export const closedError = (): WorkflowMonitorError =>
+  new WorkflowMonitorError("closed", "The monitor is closed.");

@@ -28,6 +28,19 @@ export const systemClock: Clock = {
   },
 };
 
+/** Does some work for each of many, `atOnce` at a time. The work must not reject. */
+export async function eachOf<T>(
+  items: readonly T[],
+  atOnce: number,
+  work: (item: T) => Promise<unknown> | undefined,
+): Promise<void> {
+  let next = 0;
+  const worker = async () => {
+    while (next < items.length) await work(items[next++] as T);
+  };
+  await Promise.all(Array.from({ length: Math.min(atOnce, items.length) }, worker));
+}
+
 const nothing = () => {};
 
 /** The default logger: nothing is ever printed. */

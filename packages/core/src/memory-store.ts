@@ -4,7 +4,7 @@ import { type Clock, systemClock } from "./host.js";
 import { defaultLimits, HISTORY_STRETCH } from "./limits.js";
 import { type Batch, type Cursor, sameCursor } from "./revision.js";
 import type { JobState, JobSummary } from "./snapshot.js";
-import type { JobPage, JobQuery, JobRecord, JobStore, Note } from "./store.js";
+import type { Announced, JobPage, JobQuery, JobRecord, JobStore } from "./store.js";
 
 export interface MemoryStoreOptions {
   /** Jobs kept. Default 10,000; over it the oldest done jobs go first, then the oldest others. SPEC R15. */
@@ -20,17 +20,22 @@ export interface MemoryStoreOptions {
 /** One job's log: its head and the texts of its last events. */
 interface Log {
   cursor: Cursor;
+  /** What this epoch was built on. */
+  carried?: Cursor[];
   job: JobState;
   events: string[];
-  /** One entry a batch: where it ends, how large it is, when it came. */
-  batches: { id: string; events: number; bytes: number; at: number }[];
+  /** Where each ends, how many events and bytes it has, when it came. */
+  batches: { id: string; end: number; events: number; bytes: number; at: number }[];
   bytes: number;
   /** Readable until then; a done job is remembered for as long again. */
   expiresAt: number;
   forgetAt: number;
 }
 
-const BATCH_IDS_KEPT = 64;
+/** So many batches can be found by their id. */
+const FINDABLE = 64;
+/** So many former epochs are remembered. */
+const CARRIED = 16;
 const SWEEP_MS = 60_000;
 
 /** The embedded store: the logs of one process, in its memory. */
@@ -44,7 +49,7 @@ export function memoryStore(options: MemoryStoreOptions = {}): JobStore {
   // Maps keep insertion order: a log that is appended to moves to the end, the oldest is first.
   const live = new Map<string, Log>();
   const done = new Map<string, Log>();
-  const followers = new Map<string, Set<(note: Note) => void>>();
+  const followers = new Map<string, Set<(batch: Announced) => void>>();
   let cancelSweep: (() => void) | undefined;
   let closed = false;
 
@@ -113,13 +118,12 @@ export function memoryStore(options: MemoryStoreOptions = {}): JobStore {
       bytes += Buffer.byteLength(event);
       log.events.push(event);
     }
-    log.batches.push({ id: batch.id, events: batch.revisions.length, bytes, at: now });
+    const { epoch, revision } = log.cursor;
+    const end = revision + batch.revisions.length;
+    log.batches.push({ id: batch.id, end, events: batch.revisions.length, bytes, at: now });
     log.bytes += bytes;
     log.job = batch.job;
-    log.cursor = {
-      epoch: log.cursor.epoch,
-      revision: log.cursor.revision + batch.revisions.length,
-    };
+    log.cursor = { epoch, revision: end };
     log.expiresAt = now + batch.ttlMs;
     log.forgetAt = batch.job.done ? log.expiresAt + batch.ttlMs : log.expiresAt;
     forget(jobId);
@@ -142,35 +146,34 @@ export function memoryStore(options: MemoryStoreOptions = {}): JobStore {
         const known = after.epoch === log.cursor.epoch ? after.revision : 0;
         const missed = Math.max(0, log.cursor.revision - known);
         record.events = missed === 0 ? [] : log.events.slice(-missed);
-        record.batchIds = log.batches.slice(-BATCH_IDS_KEPT).map(({ id }) => id);
       }
+      if (log.carried) record.carried = log.carried;
       if (now >= log.expiresAt) record.expired = true;
       return record;
     },
 
     async append(jobId, base, batch) {
       assertOpen();
-      let log = find(jobId, clock.now());
-      if (log && (base === null || !sameCursor(base, log.cursor))) return false;
-      log ??= {
-        cursor: { epoch: newEpoch(), revision: 0 },
-        job: batch.job,
-        events: [],
-        batches: [],
-        bytes: 0,
-        expiresAt: 0,
-        forgetAt: 0,
-      };
+      const stored = find(jobId, clock.now());
+      if (stored && (base === null || !sameCursor(base, stored.cursor))) return false;
+      const log = stored && !batch.carries ? stored : newLog(batch, base, stored);
       const cursor = write(jobId, log, batch);
       const note = { cursor, revisions: batch.revisions, id: batch.id };
       for (const listener of [...(followers.get(jobId) ?? [])]) listener(note);
       return cursor;
     },
 
+    async find(jobId, batchId) {
+      assertOpen();
+      const log = find(jobId, clock.now());
+      const batch = log?.batches.slice(-FINDABLE).find(({ id }) => id === batchId);
+      return log && batch && { epoch: log.cursor.epoch, revision: batch.end };
+    },
+
     async follow(jobId, listener) {
       assertOpen();
       // A function of its own, so that one listener may follow twice.
-      const follower = (note: Note) => listener(note);
+      const follower = (batch: Announced) => listener(batch);
       const all = followers.get(jobId) ?? new Set();
       followers.set(jobId, all.add(follower));
       return () => {
@@ -197,6 +200,21 @@ export function memoryStore(options: MemoryStoreOptions = {}): JobStore {
       done.clear();
       followers.clear();
     },
+  };
+}
+
+/** Another life of a job's log, which contains what `base`, the batch and a former log are known to. */
+function newLog({ job, carries }: Batch, base: Cursor | null, former: Log | undefined): Log {
+  const carried = [...(former?.carried ?? []), base, carries].filter((cursor) => cursor != null);
+  return {
+    cursor: { epoch: newEpoch(), revision: 0 },
+    ...(carried.length > 0 && { carried: carried.slice(-CARRIED) }),
+    job,
+    events: [],
+    batches: [],
+    bytes: 0,
+    expiresAt: 0,
+    forgetAt: 0,
   };
 }
 

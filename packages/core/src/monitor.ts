@@ -190,6 +190,14 @@ export function createWorkflowMonitor(options: WorkflowMonitorOptions): Workflow
   const inFlight = new InFlight({ clock, stallTimeoutMs, limits });
   const egress = createEgress({ store, rooms, bodies, gate, clock, heartbeats, inFlight, limits });
 
+  // The first word of a store is not news.
+  let wasThere: boolean | undefined;
+  const disconnect = store.connection?.((there) => {
+    rooms.connected(there);
+    if (there && wasThere === false) void ingest.verify();
+    wasThere = there;
+  });
+
   const attached = new Set<() => void>();
   let drained: Promise<void> | undefined;
   let closing: Promise<void> | undefined;
@@ -232,6 +240,7 @@ export function createWorkflowMonitor(options: WorkflowMonitorOptions): Workflow
     await drain(Math.max(0, by - clock.now()));
     ingest.close();
     await within(ingest.finish(), 1_000);
+    disconnect?.();
     if (!options.store) await store.close();
   }
 

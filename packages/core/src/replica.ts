@@ -3,7 +3,7 @@ import { History } from "./history.js";
 import type { Clock, Logger } from "./host.js";
 import { applyPatch, type Cursor, ORIGIN, type Revision } from "./revision.js";
 import type { JobState } from "./snapshot.js";
-import type { Announced, JobRecord, JobStore, Note } from "./store.js";
+import type { Announced, JobRecord, JobStore } from "./store.js";
 
 export interface ReplicaContext {
   store: JobStore;
@@ -21,8 +21,6 @@ export interface ReplicaListener {
   jumped(): void;
   /** The job has been gone from the store for a minute. */
   vanished(): void;
-  /** The store's connection is back, or lost: then what this shows may be old. */
-  connected(connected: boolean): void;
 }
 
 type TimerName = "check" | "again" | "vanish" | "refresh";
@@ -97,6 +95,13 @@ export class Replica {
     this.#take(record);
     this.#hearWaiting();
     if (this.#unfollow) this.#scheduleCheck();
+  }
+
+  /** The store is back: what was announced meanwhile is to be read. Resolves when it has answered. */
+  async reread(): Promise<void> {
+    if (!this.#unfollow) return; // still opening: a read that comes after this is to come
+    if (this.#waiting) this.#readOnceMore = true;
+    else await this.#repair();
   }
 
   close(): void {
@@ -201,29 +206,24 @@ export class Replica {
 
   async #follow(): Promise<void> {
     this.#waiting = [];
-    const unfollow = await this.#context.store.follow(this.#jobId, (note) => this.#hear(note));
+    const unfollow = await this.#context.store.follow(this.#jobId, (batch) => this.#hear(batch));
     if (this.#closed) unfollow();
     else this.#unfollow = unfollow;
   }
 
-  #hear(note: Note): void {
+  #hear(batch: Announced): void {
     if (this.#closed) return;
-    if (note === "lost") this.#listener.connected(false);
-    else if (note === "restored") {
-      this.#listener.connected(true);
-      if (this.#waiting) this.#readOnceMore = true;
-      else void this.#repair();
-    } else if (!this.#waiting) this.#hearBatch(note);
-    else if (this.#waiting.length < MAX_NOTES) this.#waiting.push(note);
+    if (!this.#waiting) this.#hearBatch(batch);
+    else if (this.#waiting.length < MAX_NOTES) this.#waiting.push(batch);
     else this.#readOnceMore = true;
   }
 
   #hearWaiting(): void {
-    const notes = this.#waiting ?? [];
+    const batches = this.#waiting ?? [];
     const readOnceMore = this.#readOnceMore;
     this.#waiting = undefined;
     this.#readOnceMore = false;
-    for (const note of notes) this.#hear(note);
+    for (const batch of batches) this.#hear(batch);
     if (readOnceMore) void this.#repair();
   }
 

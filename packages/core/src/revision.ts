@@ -39,12 +39,17 @@ export interface Revision {
 export interface Batch {
   /** Unique: a batch whose append has an unknown outcome is looked up by it. */
   id: string;
-  /** At least one. */
+  /** At least one; none when it carries a job over. */
   revisions: Revision[];
   /** The state after the last of them. */
   job: JobState;
   /** How long the job stays readable after this, in milliseconds. SPEC R15. */
   ttlMs: number;
+  /**
+   * The stored log does not contain this cursor, which was acknowledged: `job`, which does, becomes
+   * the base of a new epoch, at revision 0.
+   */
+  carries?: Cursor;
 }
 
 /** The patch that makes `after` of `before`. */

@@ -34,8 +34,6 @@ export interface RoomContext extends ReplicaContext {
   bodies: Bodies;
   lingerMs: number;
   stats: { delivered: number };
-  /** The rooms whose store connection is lost: what their members see may be old. */
-  stale: Set<Room>;
   onJoin(seat: Seat): void;
   onLeave(seat: Seat, reason: EndReason): void;
 }
@@ -92,10 +90,6 @@ export class Room implements SeatOwner {
         this.endAll(error);
         this.close(error);
       },
-      connected: (connected) => {
-        if (connected) context.stale.delete(this);
-        else context.stale.add(this);
-      },
     });
     const closing = new Promise<never>((_, reject) => {
       this.#giveUp = reject;
@@ -150,9 +144,21 @@ export class Room implements SeatOwner {
     }
   }
 
+  /** The store is back. */
+  reread(): Promise<void> {
+    return this.#replica.reread();
+  }
+
   /** The head as polls get it. Throws what `present` throws. */
   get body(): JobBody {
     return this.#context.bodies.of(this.#replica.job, this.#replica.cursor);
+  }
+
+  /** The same, for who stands at a cursor of this log or has none; undefined for others, or while it opens. */
+  bodyAfter(cursor: Cursor | undefined): JobBody | undefined {
+    if (!this.#replica.following || !this.#replica.job) return undefined;
+    const behind = !cursor || this.#replica.missedBy(cursor) !== undefined;
+    return behind ? this.body : undefined;
   }
 
   resume(seat: Seat): void {
@@ -180,7 +186,6 @@ export class Room implements SeatOwner {
     this.#cancelLinger?.();
     this.#cancelBig?.();
     clearImmediate(this.#nextTurn);
-    this.#context.stale.delete(this);
     this.#giveUp(error);
     this.#replica.close();
     this.#onClose();

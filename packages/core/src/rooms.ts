@@ -1,4 +1,6 @@
+import type { JobBody } from "./bodies.js";
 import { draining, toMonitorError, unknownJob, WorkflowMonitorError } from "./errors.js";
+import { eachOf } from "./host.js";
 import { isJobId } from "./normalise.js";
 import type { Transport } from "./protocol.js";
 import type { Cursor } from "./revision.js";
@@ -18,13 +20,16 @@ export interface LeaveEvent extends ViewerEvent, EndReason {
   delivered: number;
 }
 
-export interface RoomsOptions extends Omit<RoomContext, "stale" | "onJoin" | "onLeave"> {
+export interface RoomsOptions extends Omit<RoomContext, "onJoin" | "onLeave"> {
   onJoin(event: ViewerEvent): void;
   onLeave(event: LeaveEvent): void;
 }
 
 /** So many viewers at a time are no herd. */
 const DRAIN = { everyMs: 50, least: 50 };
+
+/** The store is not to be asked by all rooms at once. */
+const REREAD_AT_ONCE = 64;
 
 /** The rooms of this node: one for each job that somebody watches, or watched a moment ago. */
 export class RoomManager {
@@ -42,13 +47,13 @@ export class RoomManager {
   };
   readonly #perAddress = new Map<string, number>();
   #lastViewer = 0;
+  #stale = false;
   #draining = false;
 
   constructor(options: RoomsOptions) {
     this.#options = options;
     this.#context = {
       ...options,
-      stale: new Set(),
       onJoin: (seat) => {
         if (!isPolling(seat.member.mode)) options.onJoin(viewerEvent(seat));
       },
@@ -62,9 +67,21 @@ export class RoomManager {
     return { rooms: all.length, parked, viewers: { ...this.#viewers } };
   }
 
-  /** The store is away for at least one room. */
+  /** The store is away: what viewers see may be old. */
   get stale(): boolean {
-    return this.#context.stale.size > 0;
+    return this.#stale;
+  }
+
+  /** The head that a room of this node shows; undefined: there is none, or the cursor is not of its past. */
+  body(jobId: string, after: Cursor | undefined): JobBody | undefined {
+    return this.#rooms.get(jobId)?.bodyAfter(after);
+  }
+
+  /** Hears from the store whether it is there. Back again, it may have announced what nobody heard. */
+  connected(there: boolean): void {
+    const back = there && this.#stale;
+    this.#stale = !there;
+    if (back) void eachOf([...this.#rooms.values()], REREAD_AT_ONCE, (room) => room.reread());
   }
 
   /**

@@ -14,10 +14,10 @@ export interface JobRecord {
    */
   events?: string[];
   /**
-   * The last batches in history, oldest first, at most 64: how a batch of unknown outcome is found.
-   * Left out when `after` was not given.
+   * What this epoch was built on: cursors of former epochs whose state its base contains. Left out
+   * when it began empty.
    */
-  batchIds?: string[];
+  carried?: Cursor[];
   /**
    * The job's time to read is over (SPEC R15). Viewers get "unknown"; publishers still learn which
    * run has ended, so that a late event does not bring it back.
@@ -25,16 +25,13 @@ export interface JobRecord {
   expired?: boolean;
 }
 
-/** What `follow` tells: the batch, and the cursor after it. */
+/** What `follow` tells: a batch, and the cursor after it. */
 export interface Announced {
   cursor: Cursor;
   revisions: Revision[];
   /** The batch's id. */
   id: string;
 }
-
-/** `lost` and `restored` tell of the store's connection. */
-export type Note = Announced | "lost" | "restored";
 
 export interface JobQuery {
   status?: Status;
@@ -57,8 +54,9 @@ export interface JobPage {
  * Where logs live. Knows neither engines nor viewers. `storeContract` of `./testing` proves an
  * implementation.
  *
- * An epoch is one life of a stored log. A store that lost a log, or may have, opens a new epoch on
- * top of the job that the publisher's next batch carries: the log is gone, the job's state is not.
+ * An epoch is one life of a stored log. A store that lost a log, or may have, shows what it still has
+ * as the base of a new epoch; a publisher that knows more carries its own state into another one. The
+ * log is gone then, the job's state is not.
  */
 export interface JobStore {
   /**
@@ -69,15 +67,26 @@ export interface JobStore {
   read(jobId: string, after?: Cursor): JobRecord | undefined | Promise<JobRecord | undefined>;
   /**
    * Compare-and-append: the cursor after the batch, or false when the log is not at `base` any more
-   * (null: when there is a log). With a `base` and no log, a new epoch begins. Stored and announced,
-   * or neither; a rejection means that nobody knows which.
+   * (null: when there is a log). With a `base` and no log, or with a batch that carries a job over, a
+   * new epoch begins on top of the batch's job. Stored and announced, or neither; a rejection means
+   * that nobody knows which.
    */
   append(jobId: string, base: Cursor | null, batch: Batch): Promise<Cursor | false>;
   /**
-   * Resolves when live: what is appended afterwards is announced. May lose, repeat or reorder, but
-   * for `lost` and `restored`. The function that it resolves to stops it.
+   * The cursor after a batch, by its id; undefined when it is not among the last 64 of the job: how
+   * one of unknown outcome is looked up.
    */
-  follow(jobId: string, listener: (note: Note) => void): Promise<() => void>;
+  find(jobId: string, batchId: string): Promise<Cursor | undefined>;
+  /**
+   * Resolves when live: what is appended afterwards is announced. May lose, repeat or reorder. The
+   * function that it resolves to stops it.
+   */
+  follow(jobId: string, listener: (batch: Announced) => void): Promise<() => void>;
+  /**
+   * Tells at once, and at each change, whether the store is there: after a false, announcements may
+   * have got lost. The returned function ends that. Left out: it always is.
+   */
+  connection?(listener: (there: boolean) => void): () => void;
   list?(query: JobQuery): Promise<JobPage>;
   /** An end-to-end ping, for readiness; rejects when the store is away. */
   health?(): Promise<void>;

@@ -64,6 +64,7 @@ export function eventsRoute(app: FastifyInstance, { egress }: WorkflowMonitor, p
     const etag = egress.etag(cursor);
     vary(reply, VARY).headers({ etag, "cache-control": "private, no-cache" });
     if (!seat.body.done) reply.header("retry-after", RETRY_AFTER);
+    if (egress.stale) reply.header("stale", "true");
     if (noneMatch(tag, etag)) return reply.code(304).send();
     if (!frame) return reply.code(tag === undefined ? 204 : 304).send();
     const bytes = joined(frame);

@@ -25,7 +25,8 @@ export function pollRoute(app: FastifyInstance, { egress }: WorkflowMonitor, pat
     },
     (request, reply) => {
       if (request.query.wait) return waitForNews(request, reply);
-      const body = egress.read(new JobRequest(request, request.params.id, "poll"));
+      const after = parseCursor(tagged(request.headers["if-none-match"]));
+      const body = egress.read(new JobRequest(request, request.params.id, "poll"), after);
       if (!("etag" in body)) return body.then((later) => answer(request, reply, later));
       // In the turn in which it came. Nothing is returned: a reply is thenable, and would be awaited.
       answer(request, reply, body);
@@ -67,6 +68,7 @@ export function pollRoute(app: FastifyInstance, { egress }: WorkflowMonitor, pat
     reply.header("cache-control", "private, no-cache");
     vary(reply, "Authorization, Cookie");
     if (!done) reply.header("retry-after", RETRY_AFTER);
+    if (egress.stale) reply.header("stale", "true");
     if (unchanged) return reply.code(304).send();
     // Bytes, not an object: encoded once a revision, and the same as in the frames.
     reply.type("application/json; charset=utf-8").send(bytes);

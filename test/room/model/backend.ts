@@ -1,9 +1,9 @@
 import {
+  type Announced,
   type Batch,
   type JobStore,
   type MemoryStoreOptions,
   memoryStore,
-  type Note,
 } from "@org/workflow-monitor";
 import { type ManualClock, turns } from "../../support/clock.js";
 import { announcingStore } from "../../support/stores.js";
@@ -11,7 +11,7 @@ import type { ModelLog } from "./log.js";
 
 interface Follower {
   jobId: string;
-  listener: (note: Note) => void;
+  listener: (note: Announced) => void;
   unfollow: () => void;
 }
 
@@ -42,7 +42,7 @@ export function createBackend(log: ModelLog, jobId: string, options: MemoryStore
     inner = memoryStore(options);
     // The model hears of a batch before anybody else.
     void inner.follow(jobId, (note) => {
-      if (typeof note !== "string") log.append(note, appending?.job.done === true);
+      log.append(note, appending?.job.done === true);
     });
     for (const follower of followers) void attach(follower);
   }
@@ -53,6 +53,7 @@ export function createBackend(log: ModelLog, jobId: string, options: MemoryStore
       appending = batch; // its announcement is synchronous
       return inner.append(job, base, batch);
     },
+    find: (...args) => inner.find(...args),
     async follow(job, listener) {
       const follower: Follower = { jobId: job, listener, unfollow() {} };
       followers.add(follower);
@@ -92,7 +93,7 @@ export class Link {
   /** Calls on their way. */
   busy = 0;
   readonly #late: (() => void)[] = [];
-  readonly #listeners: ((note: Note) => void)[];
+  readonly #connected: (there: boolean) => void;
   readonly #delay: () => number;
 
   /**
@@ -101,10 +102,10 @@ export class Link {
    */
   constructor(backend: JobStore, delay: () => number, unknown: (revisions: number) => void) {
     this.#delay = delay;
-    const { store, listeners } = announcingStore(backend, (note, tell) =>
+    const { store, connected } = announcingStore(backend, (note, tell) =>
       this.#announce(note, tell),
     );
-    this.#listeners = listeners;
+    this.#connected = connected;
     this.store = {
       read: (...args) => this.#call(() => store.read(...args)),
       append: (jobId, base, batch) =>
@@ -112,7 +113,9 @@ export class Link {
           () => store.append(jobId, base, batch),
           () => unknown(batch.revisions.length),
         ),
+      find: (...args) => this.#call(() => store.find(...args)),
       follow: (...args) => this.#follow(() => store.follow(...args)),
+      ...(store.connection && { connection: store.connection }),
       async close() {},
     };
   }
@@ -149,8 +152,8 @@ export class Link {
     if (this.away) throw new Error("the store is away");
   }
 
-  #announce(note: Note, tell: (note: Note) => void): void {
-    if (this.away) return; // `restored` will make up for it
+  #announce(note: Announced, tell: (note: Announced) => void): void {
+    if (this.away) return; // reading will make up for it
     if (this.weather === "lost") this.lossy = true;
     else if (this.weather === "late") this.#late.push(() => tell(note));
     else tell(note);
@@ -167,13 +170,13 @@ export class Link {
     if (this.away) return;
     this.away = true;
     this.#late.length = 0;
-    for (const listener of this.#listeners) listener("lost");
+    this.#connected(false);
   }
 
   restore(): void {
     if (!this.away) return;
     this.away = false;
-    for (const listener of this.#listeners) listener("restored");
+    this.#connected(true);
   }
 }
 

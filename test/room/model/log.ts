@@ -16,6 +16,8 @@ const SEEN_MS = 41_000;
 export class ModelLog {
   readonly #now: () => number;
   readonly #epochs = new Map<string, Entry[]>();
+  /** Those that began with a job that was over. */
+  readonly #over = new Set<string>();
   #latest: string | undefined;
   #moment = 0;
   /** The moment since which the store has the log; undefined: it has none. */
@@ -44,6 +46,7 @@ export class ModelLog {
     }
     const last = entries.at(-1);
     if (last && done) last.ends = true;
+    else if (done) this.#over.add(cursor.epoch);
     this.#epochs.set(cursor.epoch, entries);
     this.#latest = cursor.epoch;
     if (!this.present) this.#backAt = this.#now();
@@ -120,7 +123,9 @@ export class ModelLog {
 
   /** Whether the job is over at this place. */
   endsAt(cursor: Cursor | null): boolean {
-    return this.#epochs.get(cursor?.epoch ?? "")?.[(cursor?.revision ?? 0) - 1]?.ends === true;
+    const { epoch = "", revision = 0 } = cursor ?? {};
+    if (revision === 0) return this.#over.has(epoch);
+    return this.#epochs.get(epoch)?.[revision - 1]?.ends === true;
   }
 
   /** The event that led to a revision, as it stands in the log. */

@@ -138,13 +138,17 @@ export function storeContract({ test, create, elapse, supports = {} }: StoreCont
     assert.equal((await store.read("a"))?.events, undefined);
   });
 
-  check("the last batches are found by their ids", async (store) => {
-    const batches = Array.from({ length: 5 }, () => batch("a", 1));
-    let cursor: Cursor | null = null;
-    for (const next of batches) cursor = await appended(store, "a", cursor, next);
-    const ids = batches.map(({ id }) => id);
-    assert.deepEqual((await store.read("a", ORIGIN))?.batchIds?.slice(-5), ids);
-    assert.deepEqual((await store.read("a", cursor ?? ORIGIN))?.batchIds?.slice(-5), ids);
+  check("the last 64 batches are found by their ids, a lost one is not", async (store) => {
+    const batches = Array.from({ length: 70 }, (_, index) => batch("a", (index % 3) + 1));
+    const cursors: Cursor[] = [];
+    for (const next of batches)
+      cursors.push(await appended(store, "a", cursors.at(-1) ?? null, next));
+    for (const at of [6, 7, 50, 69])
+      assert.deepEqual(await store.find("a", batches[at]?.id ?? ""), cursors[at]);
+    const lost = batch("a", 1);
+    assert.equal(await store.append("a", null, lost), false);
+    assert.equal(await store.find("a", lost.id), undefined);
+    assert.equal(await store.find("b", batches[69]?.id ?? ""), undefined);
   });
 
   check("a base without a log opens a new epoch on top of the batch's job", async (store) => {
@@ -153,14 +157,49 @@ export function storeContract({ test, create, elapse, supports = {} }: StoreCont
     const cursor = await appended(store, "a", lost, carried);
     assert.notEqual(cursor.epoch, lost.epoch);
     assert.equal(cursor.revision, 2);
-    assert.equal((await store.read("a"))?.job?.message, "carried over");
+    const record = await store.read("a", ORIGIN);
+    assert.equal(record?.job?.message, "carried over");
+    assert.equal(record.events?.length, 2);
+    assert.deepEqual(record.carried, [lost]);
+  });
+
+  check("a batch that carries a job over begins a new epoch at revision 0", async (store) => {
+    const first = await appended(store, "a", null, batch("a", 3));
+    const heard: Announced[] = [];
+    const unfollow = await store.follow("a", (announced) => heard.push(announced));
+    const carries: Cursor = { epoch: "aaaaaaaaaaaa", revision: 9 };
+    const rescue = { ...batch("a", 0, { message: "known better" }), carries };
+    assert.equal(await store.append("a", { ...first, revision: 2 }, rescue), false);
+    const base = await appended(store, "a", first, rescue);
+    assert.notEqual(base.epoch, first.epoch);
+    assert.equal(base.revision, 0);
+    const record = await store.read("a", ORIGIN);
+    assert.equal(record?.job?.message, "known better");
+    assert.deepEqual(record.events, []);
+    assert.deepEqual(record.carried, [first, carries]);
+    const next = await appended(store, "a", base, batch("a", 2));
+    assert.deepEqual(next, { epoch: base.epoch, revision: 2 });
+    assert.deepEqual((await store.read("a"))?.carried, [first, carries]);
+    await until("both are heard", () => heard.length >= 2);
+    assert.deepEqual(
+      heard.map(({ cursor }) => cursor),
+      [base, next],
+    );
+    unfollow();
+  });
+
+  check("its connection is told of at once", async (store) => {
+    if (!store.connection) return;
+    const told: boolean[] = [];
+    const stop = store.connection((there) => told.push(there));
+    assert.equal(told.length, 1);
+    await until("it is there", () => told.at(-1) === true);
+    stop();
   });
 
   check("a follower hears every batch that is appended after follow resolved", async (store) => {
     const heard: Announced[] = [];
-    const unfollow = await store.follow("a", (note) => {
-      if (typeof note === "object") heard.push(note);
-    });
+    const unfollow = await store.follow("a", (announced) => heard.push(announced));
     const batches = Array.from({ length: 4 }, (_, index) => batch("a", index + 1));
     const cursors: Cursor[] = [];
     for (const next of batches)
@@ -179,9 +218,7 @@ export function storeContract({ test, create, elapse, supports = {} }: StoreCont
 
   check("each follower hears its job and no other", async (store) => {
     const heard: string[] = [];
-    const listen = (name: string) => (note: unknown) => {
-      if (typeof note === "object") heard.push(name);
-    };
+    const listen = (name: string) => () => heard.push(name);
     const unfollow = await Promise.all([
       store.follow("a", listen("a1")),
       store.follow("a", listen("a2")),
@@ -208,9 +245,7 @@ export function storeContract({ test, create, elapse, supports = {} }: StoreCont
   check("a lost append is not announced", async (store) => {
     const first = await appended(store, "a", null, batch("a", 1));
     const heard: string[] = [];
-    await store.follow("a", (note) => {
-      if (typeof note === "object") heard.push(note.id);
-    });
+    await store.follow("a", ({ id }) => heard.push(id));
     await store.append("a", null, batch("a", 1));
     const last = batch("a", 1);
     await appended(store, "a", first, last);

@@ -1,0 +1,314 @@
+import { randomUUID } from "node:crypto";
+import { closedError, toMonitorError, WorkflowMonitorError } from "./errors.js";
+import type { WorkflowEvent } from "./events.js";
+import { type Base, type Folded, fold, type Stamped, type Step } from "./fold.js";
+import type { Clock, Logger } from "./host.js";
+import type { Limits } from "./limits.js";
+import { type Cursor, ORIGIN, sameCursor } from "./revision.js";
+import type { JobState } from "./snapshot.js";
+import type { JobRecord, JobStore } from "./store.js";
+
+export interface LaneContext {
+  store: JobStore;
+  clock: Clock;
+  logger: Logger;
+  limits: Limits;
+  retainMs: number;
+  abandonMs: number;
+  /** Hears of each revision that this process appended, after the store acknowledged it. */
+  onRevision(cursor: Cursor, step: Step): void;
+  /** Aborted: what still waits is rejected with `closed`. */
+  closing: AbortSignal;
+}
+
+/** Tells a sender what became of his event. */
+export type Settle = (outcome: Cursor | WorkflowMonitorError) => void;
+
+interface Waiting extends Stamped {
+  settle: Settle;
+}
+
+interface Head extends Base {
+  /** Null: there is no log yet. */
+  cursor: Cursor | null;
+}
+
+/** What the store said that it has. */
+interface Acknowledged {
+  job: JobState;
+  cursor: Cursor;
+  /** From then on the store may have forgotten it. SPEC R15. */
+  until: number;
+}
+
+/** One turn of the event loop takes at most this much of a job's queue: a flood never holds the loop. */
+const BATCH_EVENTS = 64;
+const BATCH_BYTES = 64 * 1024;
+const MAX_CONFLICTS = 64;
+const BACKOFF_MS = { first: 100, most: 5_000 };
+const NO_IDS: ReadonlySet<string> = new Set();
+
+/** One job's events on their way to the store. */
+export class Lane {
+  readonly jobId: string;
+  readonly queue: Waiting[] = [];
+  readonly #context: LaneContext;
+  readonly #onDry: (lane: Lane) => void;
+  #head: Head | undefined;
+  /** Others have moved the head, or may have. */
+  #headIsOld = false;
+  /** Of the events in history; read when an event with an id comes. */
+  #ids: Set<string> | undefined;
+  #idsRead = 0;
+  #acknowledged: Acknowledged | undefined;
+  #mustVerify = false;
+
+  constructor(jobId: string, context: LaneContext, onDry: (lane: Lane) => void) {
+    this.jobId = jobId;
+    this.#context = context;
+    this.#onDry = onDry;
+  }
+
+  get worthKeeping(): boolean {
+    return this.#head?.job !== undefined || this.#acknowledged !== undefined;
+  }
+
+  /** Compares what the store acknowledged with what it has, in the next turn of `run`. */
+  verify(): void {
+    this.#mustVerify = true;
+  }
+
+  /** Works until the queue is empty: a batch a turn. */
+  async run(): Promise<void> {
+    while (this.queue.length > 0 || this.#mustVerify) {
+      await new Promise(setImmediate);
+      const batch = this.#take();
+      try {
+        if (this.#mustVerify) await this.#verify();
+        if (batch.length > 0) await this.#append(batch);
+      } catch (thrown) {
+        const error = toMonitorError(thrown, "internal", "The event could not be stored.");
+        for (const waiting of batch) waiting.settle(error);
+      }
+      // Of a job that is over the store decides how long it is remembered.
+      if (this.#head?.job?.done) this.#head = undefined;
+    }
+    // In the same turn as the look at the queue: an event that comes later finds the lane at rest.
+    this.#onDry(this);
+  }
+
+  #take(): Waiting[] {
+    let bytes = 0;
+    let count = 0;
+    for (const { text } of this.queue) {
+      bytes += text.length;
+      if (count === BATCH_EVENTS || (count > 0 && bytes > BATCH_BYTES)) break;
+      count += 1;
+    }
+    return this.queue.splice(0, count);
+  }
+
+  async #append(batch: Waiting[]): Promise<void> {
+    const { store, limits } = this.#context;
+    const id = randomUUID();
+    /** What an append of unknown outcome would have stored. */
+    let attempted: Folded | undefined;
+    for (let conflicts = 0; conflicts < MAX_CONFLICTS; conflicts++) {
+      if (this.#context.closing.aborted) throw closedError();
+      if (attempted) {
+        const found = await this.#untilAnswered(() => store.find(this.jobId, id));
+        if (found) return this.#settle(batch, attempted, found);
+      }
+      const cached = this.#head !== undefined && !this.#headIsOld;
+      const head = await this.#read(batch.some(({ event }) => event.id !== undefined));
+      const folded = fold(this.jobId, head, batch, limits.stages);
+      const { job, revisions } = folded;
+      if (!job || revisions.length === 0) {
+        // Nothing is compared when nothing is appended: others may have moved the head meanwhile.
+        if (!cached || (await this.#isHead(head.cursor)))
+          return this.#settle(batch, folded, head.cursor);
+        this.#headIsOld = true;
+        continue;
+      }
+
+      const { ttlMs, until } = this.#lifetime(job);
+      let cursor: Cursor | false;
+      try {
+        cursor = await store.append(this.jobId, head.cursor, { id, revisions, job, ttlMs });
+      } catch (thrown) {
+        if (isClosed(thrown)) throw closedError();
+        const context = { jobId: this.jobId, err: thrown };
+        this.#context.logger.warn(context, "append failed: looking it up");
+        // Nobody knows whether it is stored, or still will be. Only if not, it is appended again.
+        attempted = folded;
+        this.#headIsOld = true;
+        continue;
+      }
+      if (cursor) {
+        this.#acknowledged = { job, cursor, until };
+        this.#head = { job, cursor, expired: false, ids: NO_IDS };
+        for (const { event } of folded.steps) if (event.id !== undefined) this.#ids?.add(event.id);
+        return this.#settle(batch, folded, cursor);
+      }
+      this.#headIsOld = true;
+      await this.#sleep(Math.random() * Math.min(2 ** conflicts, 100));
+    }
+    const message = `Other publishers of this job came first ${MAX_CONFLICTS} times: publish again.`;
+    throw new WorkflowMonitorError("conflict", message, { jobId: this.jobId });
+  }
+
+  async #isHead(cursor: Cursor | null): Promise<boolean> {
+    const record = await this.#ask(cursor ?? undefined);
+    return record && cursor ? sameCursor(record.cursor, cursor) : !record && !cursor;
+  }
+
+  /** Tells the senders. `head` is the cursor after the fold's last revision. */
+  #settle(batch: Waiting[], folded: Folded, head: Cursor | null): void {
+    const before = (head?.revision ?? 0) - folded.revisions.length;
+    // In the base of a newer epoch there are no revisions to tell of.
+    const at = (revisions: number): Cursor | null =>
+      head && before >= 0 ? { ...head, revision: before + revisions } : head;
+    folded.steps.forEach((step, index) => {
+      if (head) this.#context.onRevision(at(index + 1) ?? head, step);
+    });
+    folded.outcomes.forEach(({ revisions, refused }, index) => {
+      const outcome = refused ?? at(revisions);
+      batch[index]?.settle(
+        outcome ?? new WorkflowMonitorError("internal", "The event made no job."),
+      );
+    });
+  }
+
+  /** The head of the log as this lane knows it, else as the store does. */
+  async #read(withIds: boolean): Promise<Head> {
+    // Ids leave history some time: the log, not this set, is the memory of them.
+    if (this.#ids && this.#ids.size > 2 * this.#idsRead + 1_000) this.#ids = undefined;
+    const missing = withIds && !this.#ids;
+    if (!this.#head || this.#headIsOld || missing) {
+      const old = missing ? undefined : this.#head;
+      const record = await this.#readStore(old?.cursor ?? (withIds ? ORIGIN : undefined));
+      if (withIds || this.#ids) this.#learnIds(record, old?.cursor ?? ORIGIN);
+      this.#head = {
+        job: record?.job ?? (record && old?.job),
+        cursor: record?.cursor ?? null,
+        expired: record?.expired === true && (record.job ?? old?.job)?.done === true,
+        ids: NO_IDS,
+      };
+      this.#headIsOld = false;
+    }
+    return { ...this.#head, ids: this.#ids ?? NO_IDS };
+  }
+
+  /** The ids of the events after a cursor join those that are known, unless history does not reach back to it. */
+  #learnIds(record: JobRecord | undefined, after: Cursor): void {
+    const { cursor, events = [] } = record ?? {};
+    const gap = cursor?.epoch === after.epoch && cursor.revision - after.revision > events.length;
+    const known = gap ? [] : (this.#ids ?? []);
+    this.#ids = new Set([...known, ...idsOf(events)]);
+    this.#idsRead = this.#ids.size;
+  }
+
+  // ── what the store lost ────────────────────────────────────────────────────────────────────────
+
+  async #verify(): Promise<void> {
+    this.#mustVerify = false;
+    this.#headIsOld = true;
+    if (this.#acknowledged) await this.#readStore(this.#acknowledged.cursor);
+  }
+
+  /** What the store has, after it has got back what it acknowledged to this lane and lost. */
+  async #readStore(after: Cursor | undefined): Promise<JobRecord | undefined> {
+    for (let conflicts = 0; ; conflicts++) {
+      const record = await this.#ask(after);
+      const known = this.#acknowledged;
+      if (!known || this.#context.clock.now() >= known.until) return record;
+      if (conflicts === MAX_CONFLICTS || (record && contains(record, known.cursor))) return record;
+      await this.#carry(known, record);
+    }
+  }
+
+  /** Makes the state that was acknowledged the base of a new epoch, with what others said since. */
+  async #carry(known: Acknowledged, lost: JobRecord | undefined): Promise<void> {
+    const { logger, store, limits } = this.#context;
+    const record = lost && (await this.#ask(ORIGIN));
+    const { cursor: base = null, events = [] } = record ?? {};
+    if (base && events.length < base.revision) {
+      // History does not reach back to where it parted: what it has is newer than what is known here.
+      this.#acknowledged = undefined;
+      return;
+    }
+    const carried = { job: known.job, expired: false, ids: NO_IDS };
+    const job = fold(this.jobId, carried, events.map(stamped), limits.stages).job ?? known.job;
+    const { ttlMs, until } = this.#lifetime(job);
+    const batch = { id: randomUUID(), revisions: [], job, ttlMs, carries: known.cursor };
+    try {
+      const cursor = await store.append(this.jobId, base, batch);
+      if (!cursor) return;
+      this.#acknowledged = { job, cursor, until };
+      logger.warn({ jobId: this.jobId, cursor, carries: known.cursor }, "brought back a lost job");
+    } catch (thrown) {
+      if (isClosed(thrown)) throw closedError();
+      logger.warn({ jobId: this.jobId, err: thrown }, "bringing back a lost job failed");
+    }
+  }
+
+  // ── the store, whenever it answers ─────────────────────────────────────────────────────────────
+
+  #lifetime({ done }: JobState): { ttlMs: number; until: number } {
+    const ttlMs = done ? this.#context.retainMs : this.#context.abandonMs;
+    return { ttlMs, until: this.#context.clock.now() + ttlMs };
+  }
+
+  #ask(after: Cursor | undefined): Promise<JobRecord | undefined> {
+    return this.#untilAnswered(() => this.#context.store.read(this.jobId, after));
+  }
+
+  /** Asks the store until it answers: events wait while it is away. */
+  async #untilAnswered<T>(ask: () => T | Promise<T>): Promise<T> {
+    for (let wait = BACKOFF_MS.first; ; wait = Math.min(2 * wait, BACKOFF_MS.most)) {
+      if (this.#context.closing.aborted) throw closedError();
+      try {
+        return await ask();
+      } catch (thrown) {
+        if (isClosed(thrown)) throw closedError();
+        this.#context.logger.warn({ jobId: this.jobId, err: thrown }, "the store does not answer");
+        await this.#sleep(wait * (0.5 + Math.random() / 2));
+      }
+    }
+  }
+
+  /** Ends early when the monitor closes. */
+  #sleep(ms: number): Promise<void> {
+    const { clock, closing } = this.#context;
+    return new Promise((resolve) => {
+      const end = () => {
+        cancel();
+        closing.removeEventListener("abort", end);
+        resolve();
+      };
+      const cancel = clock.setTimeout(end, ms);
+      closing.addEventListener("abort", end);
+    });
+  }
+}
+
+const isClosed = (thrown: unknown) => toMonitorError(thrown, "internal", "").code === "closed";
+
+/** Whether what a store has goes back to, or beyond, what it acknowledged. */
+function contains({ cursor, carried = [] }: JobRecord, known: Cursor): boolean {
+  return [cursor, ...carried].some(
+    ({ epoch, revision }) => epoch === known.epoch && revision >= known.revision,
+  );
+}
+
+const stamped = (text: string): Stamped => ({ event: JSON.parse(text) as WorkflowEvent, text });
+
+function idsOf(texts: string[]): Set<string> {
+  const ids = new Set<string>();
+  for (const text of texts) {
+    if (!text.includes('"id":')) continue;
+    const { id } = JSON.parse(text) as { id?: string };
+    if (id !== undefined) ids.add(id);
+  }
+  return ids;
+}

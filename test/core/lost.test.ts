@@ -1,0 +1,177 @@
+import {
+  allowAll,
+  type Cursor,
+  createWorkflowMonitor,
+  type JobStore,
+  memoryStore,
+  type PublishedEvent,
+  type WorkflowMonitor,
+} from "@org/workflow-monitor";
+import { afterEach, expect, test } from "vitest";
+import { ManualClock, settle, turns } from "../support/clock.js";
+
+const clock = new ManualClock();
+const monitors: WorkflowMonitor[] = [];
+
+afterEach(async () => {
+  for (const monitor of monitors.splice(0)) await settle(clock, monitor.close());
+});
+
+function publisher(store: JobStore) {
+  const monitor = createWorkflowMonitor({ authorize: allowAll, clock, store, retainMs: 60_000 });
+  monitors.push(monitor);
+  const say = (fields: object): Promise<Cursor> =>
+    settle(clock, monitor.publish({ type: "job", jobId: "j", ...fields } as PublishedEvent));
+  return { monitor, say };
+}
+
+/** A store that can be another one from one moment to the next, and says so. */
+function replaceable() {
+  let inner = memoryStore({ clock });
+  const listeners = new Set<(there: boolean) => void>();
+  const store: JobStore = {
+    read: (...args) => inner.read(...args),
+    append: (...args) => inner.append(...args),
+    find: (...args) => inner.find(...args),
+    follow: (...args) => inner.follow(...args),
+    connection(listener) {
+      listeners.add(listener);
+      listener(true);
+      return () => listeners.delete(listener);
+    },
+    close: () => inner.close(),
+  };
+  const connected = (there: boolean) => {
+    for (const listener of listeners) listener(there);
+  };
+  return {
+    store,
+    connected,
+    replace(next = memoryStore({ clock })) {
+      inner = next;
+      return next;
+    },
+  };
+}
+
+const record = async (store: JobStore) => store.read("j", { epoch: "", revision: 0 });
+
+test("[R18] a publisher that hears that the store is back brings back what it lost, without an event", async () => {
+  const { store, connected, replace } = replaceable();
+  const { say } = publisher(store);
+  await say({ status: "running" });
+  const last = await say({ message: "so far" });
+  connected(false);
+  replace();
+  connected(true);
+  await turns();
+  expect(await record(store)).toMatchObject({
+    job: { status: "running", message: "so far" },
+    cursor: { revision: 0 },
+    events: [],
+    carried: [last],
+  });
+});
+
+test("[R18] so it does with a job that is over, as long as it is to be read", async () => {
+  const { store, connected, replace } = replaceable();
+  const { say } = publisher(store);
+  await say({ status: "completed" });
+  replace();
+  connected(false);
+  connected(true);
+  await turns();
+  expect(await record(store)).toMatchObject({ job: { status: "completed", done: true } });
+  clock.advance(60_000);
+  replace();
+  connected(false);
+  connected(true);
+  await turns();
+  expect(await record(store)).toBeUndefined();
+});
+
+test("[R18] nothing is brought back that the store still has", async () => {
+  const { store, connected } = replaceable();
+  const { say } = publisher(store);
+  const cursor = await say({ status: "running" });
+  connected(false);
+  connected(true);
+  await turns();
+  expect((await record(store))?.cursor).toEqual(cursor);
+  expect((await say({ message: "next" })).epoch).toBe(cursor.epoch);
+});
+
+test("[R18] a store that is behind what it acknowledged gets it back, with what others said since", async () => {
+  const { store, replace } = replaceable();
+  const mine = publisher(store);
+  const first = await mine.say({ status: "running", labels: { mine: "1" } });
+  const behind = (await record(store))?.job;
+  const last = await mine.say({ labels: { mine: "2" } });
+  // It comes back as it was after the first event; somebody else goes on from there.
+  const next = replace();
+  if (!behind) throw new Error("no job");
+  const base = { id: "b", revisions: [], job: behind, ttlMs: 60_000, carries: first };
+  await next.append("j", null, base);
+  const theirs = publisher(next);
+  await theirs.say({ message: "theirs" });
+
+  const cursor = await mine.say({ reason: "news" });
+  const found = await record(store);
+  expect(found?.job).toMatchObject({ labels: { mine: "2" }, message: "theirs", reason: "news" });
+  expect(found?.cursor).toEqual(cursor);
+  expect(found?.carried).toContainEqual(last);
+  // The other one goes on in the epoch that it finds.
+  expect((await theirs.say({ message: "on" })).epoch).toBe(cursor.epoch);
+  expect((await record(store))?.job).toMatchObject({ labels: { mine: "2" }, message: "on" });
+});
+
+test("[R18] two that knew different things of a lost job agree in the end", async () => {
+  const { store, connected, replace } = replaceable();
+  const one = publisher(store);
+  const other = publisher(store);
+  await one.say({ status: "running" });
+  await other.say({ message: "from the other" });
+  await one.say({ labels: { last: "one" } });
+  connected(false);
+  replace();
+  connected(true);
+  await turns(50);
+  clock.advance(1_000);
+  await turns(50);
+  const found = await record(store);
+  expect(found?.job).toMatchObject({ message: "from the other", labels: { last: "one" } });
+  const cursor = await other.say({ message: "on" });
+  expect((await one.say({ reason: "on" })).epoch).toBe(cursor.epoch);
+});
+
+test("[R1] a batch that is stored after it was looked up in vain counts once", async () => {
+  const inner = memoryStore({ clock });
+  let late: (() => Promise<unknown>) | undefined;
+  let calls = 0;
+  const store: JobStore = {
+    ...inner,
+    async append(...args) {
+      calls += 1;
+      if (calls === 1) {
+        late = () => inner.append(...args);
+        throw new Error("no answer in time");
+      }
+      if (calls === 2) {
+        await late?.();
+        // Somebody else takes it back before this publisher can look again.
+        const read = await inner.read("j");
+        if (!read?.job) throw new Error("no job");
+        const job = { ...read.job, message: "theirs" };
+        const event = JSON.stringify({ type: "job", message: "theirs" });
+        const batch = { id: "x", job, ttlMs: 60_000, revisions: [{ event, patch: {} }] };
+        await inner.append("j", read.cursor, batch);
+      }
+      return inner.append(...args);
+    },
+  };
+  const { say } = publisher(store);
+  const cursor = await say({ status: "running", message: "mine" });
+  expect(cursor.revision).toBe(1);
+  expect((await record(inner))?.events).toHaveLength(2);
+  expect((await record(inner))?.job?.message).toBe("theirs");
+});
