@@ -1,1 +1,2 @@
-export {};
+export type { RedisStoreOptions } from "./redis-store.js";
+export { redisStore } from "./redis-store.js";

@@ -1,0 +1,234 @@
+import { type Logger, WorkflowMonitorError } from "@org/workflow-monitor";
+import { Redis, type RedisOptions } from "ioredis";
+import type { Script } from "./scripts.js";
+
+export interface ConnectionOptions {
+  url: string | undefined;
+  redis: RedisOptions | undefined;
+  timeoutMs: number;
+  logger: Logger;
+}
+
+type Reply = string | number | null | Reply[];
+
+/** What scripts answer. */
+export type { Reply };
+
+const RETRY_MS = { first: 50, most: 2_000 };
+
+/**
+ * Two connections to one Redis, one for commands and one that subscribes. It is there when both are,
+ * to the same process, with everything subscribed again.
+ *
+ * Nothing is queued while it is away and nothing is sent twice: what was sent on a connection that
+ * broke is rejected, and nobody knows what became of it.
+ */
+export class Connection {
+  readonly #commands: Redis;
+  readonly #subscriber: Redis;
+  readonly #options: ConnectionOptions;
+  readonly #onMessage: (channel: string, message: string) => void;
+  /** Channels to subscribe to after a reconnect. */
+  readonly #channels = new Set<string>();
+  readonly #listeners = new Set<(there: boolean) => void>();
+  /** The run id of the process behind each of them; it cannot change under a connection. */
+  #life: string | undefined;
+  #subscribedTo: string | undefined;
+  #there = false;
+  #closed = false;
+  /** Until it was there once, calls wait for it. */
+  #starting: Promise<unknown> | undefined;
+  #endStarting = () => {};
+  readonly #ping: NodeJS.Timeout;
+
+  constructor(options: ConnectionOptions, onMessage: (channel: string, message: string) => void) {
+    this.#options = options;
+    this.#onMessage = onMessage;
+    this.#starting = new Promise<void>((resolve) => {
+      this.#endStarting = resolve;
+    });
+    this.#commands = this.#connect(
+      async () => {},
+      (life) => {
+        this.#life = life;
+      },
+    );
+    this.#subscriber = this.#connect(
+      () => this.#subscribeAll(),
+      (life) => {
+        this.#subscribedTo = life;
+      },
+    );
+    this.#subscriber.on("message", this.#onMessage);
+    // One that is silent is asked whether it still is one.
+    this.#ping = setInterval(() => {
+      for (const redis of [this.#commands, this.#subscriber])
+        if (redis.status === "ready") redis.ping().catch(() => {});
+    }, options.timeoutMs);
+    this.#ping.unref();
+  }
+
+  /** Tells at once, and at each change, whether it is there. */
+  listen(listener: (there: boolean) => void): () => void {
+    const own = (there: boolean) => listener(there);
+    this.#listeners.add(own);
+    own(this.#there);
+    return () => this.#listeners.delete(own);
+  }
+
+  /** Runs a script; its first argument is the run id of the process that it runs in. */
+  async run(script: Script, keys: string[], args: (string | number)[]): Promise<Reply> {
+    const life = this.#life ?? (await this.#started());
+    const all = [...keys, life, ...args];
+    try {
+      return (await this.#commands.evalsha(script.sha, script.keys, ...all)) as Reply;
+    } catch (thrown) {
+      if (!(thrown as Error).message.startsWith("NOSCRIPT")) throw this.#failure(thrown);
+    }
+    // In the same turn: it is still the same connection.
+    try {
+      return (await this.#commands.eval(script.lua, script.keys, ...all)) as Reply;
+    } catch (thrown) {
+      throw this.#failure(thrown);
+    }
+  }
+
+  /** Resolves when what is published to a channel is heard. */
+  async subscribe(channel: string): Promise<void> {
+    if (!this.#there) await this.#started();
+    this.#channels.add(channel);
+    try {
+      await this.#subscriber.subscribe(channel);
+    } catch (thrown) {
+      throw this.#failure(thrown);
+    }
+  }
+
+  unsubscribe(channel: string): void {
+    this.#channels.delete(channel);
+    if (this.#subscriber.status === "ready") this.#subscriber.unsubscribe(channel).catch(() => {});
+  }
+
+  async publish(channel: string, message: string): Promise<void> {
+    if (!this.#life) await this.#started();
+    try {
+      await this.#commands.publish(channel, message);
+    } catch (thrown) {
+      throw this.#failure(thrown);
+    }
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    clearInterval(this.#ping);
+    this.#listeners.clear();
+    this.#endStarting();
+    this.#life = undefined;
+    this.#commands.disconnect();
+    this.#subscriber.disconnect();
+  }
+
+  assertOpen(): void {
+    if (this.#closed) throw new WorkflowMonitorError("closed", "The store is closed.");
+  }
+
+  /**
+   * @param prepare what is to be done on a new connection before it is of use
+   * @param onLife hears the run id of the process that it is connected to, undefined when it is not
+   */
+  #connect(prepare: () => Promise<void>, onLife: (life: string | undefined) => void): Redis {
+    const { url, redis: given, timeoutMs, logger } = this.#options;
+    const options: RedisOptions = {
+      connectTimeout: timeoutMs,
+      retryStrategy: (tries) =>
+        Math.min(RETRY_MS.first * 2 ** Math.min(tries, 10), RETRY_MS.most) *
+        (0.5 + Math.random() / 2),
+      // A demoted master is left at once.
+      reconnectOnError: ({ message }) => message.startsWith("READONLY"),
+      ...given,
+      // What the guarantees rest on.
+      enableOfflineQueue: false,
+      autoResendUnfulfilledCommands: false,
+      autoResubscribe: false,
+      maxRetriesPerRequest: 0,
+      socketTimeout: timeoutMs,
+    };
+    // Its types do not fit under exactOptionalPropertyTypes.
+    const plain = options as object;
+    const redis = url === undefined ? new Redis(plain) : new Redis(url, plain);
+    redis.on("error", (err: unknown) => logger.debug({ err }, "a connection to Redis failed"));
+    let session = 0;
+    const change = (life: string | undefined) => {
+      onLife(life);
+      this.#look();
+    };
+    redis.on("close", () => {
+      session += 1;
+      change(undefined);
+    });
+    redis.on("ready", () => {
+      session += 1;
+      const own = session;
+      const begin = async () => {
+        const [, life] = /^run_id:(\w+)/m.exec(await redis.info("server")) ?? [];
+        if (life === undefined) throw new Error("INFO does not tell the run id");
+        await prepare();
+        if (own === session) change(life);
+      };
+      begin().catch((err: unknown) => {
+        if (own !== session) return; // it was closed meanwhile
+        logger.warn({ err }, "Redis cannot be used: connecting again");
+        redis.disconnect(true);
+      });
+    });
+    return redis;
+  }
+
+  async #subscribeAll(): Promise<void> {
+    const channels = [...this.#channels];
+    for (let at = 0; at < channels.length; at += 1_000)
+      await this.#subscriber.subscribe(...channels.slice(at, at + 1_000));
+  }
+
+  #look(): void {
+    if (this.#closed) return;
+    const there = this.#life !== undefined && this.#life === this.#subscribedTo;
+    // One of them was late to leave a process that is not the master any more.
+    if (!there && this.#life && this.#subscribedTo) {
+      this.#commands.disconnect(true);
+      this.#subscriber.disconnect(true);
+    }
+    if (there === this.#there) return;
+    this.#there = there;
+    if (there) {
+      this.#starting = undefined;
+      this.#endStarting();
+    }
+    this.#options.logger.info({}, there ? "Redis is there" : "Redis is away");
+    for (const listener of [...this.#listeners]) listener(there);
+  }
+
+  /** The life, when it comes for the first time in time. */
+  async #started(): Promise<string> {
+    this.assertOpen();
+    if (this.#starting) {
+      let timer: NodeJS.Timeout | undefined;
+      const late = new Promise((resolve) => {
+        timer = setTimeout(resolve, this.#options.timeoutMs);
+      });
+      await Promise.race([this.#starting, late]);
+      clearTimeout(timer);
+      this.assertOpen();
+    }
+    if (this.#life === undefined || !this.#there) throw this.#failure(new Error("not connected"));
+    return this.#life;
+  }
+
+  #failure(cause: unknown): WorkflowMonitorError {
+    if (this.#closed) return new WorkflowMonitorError("closed", "The store is closed.");
+    const refused = (cause as Error).name === "ReplyError";
+    const message = `Redis ${refused ? "refused a command" : "does not answer"}: try again.`;
+    return new WorkflowMonitorError("unavailable", message, { cause });
+  }
+}

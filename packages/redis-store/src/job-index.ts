@@ -1,0 +1,163 @@
+import {
+  type Cursor,
+  type JobPage,
+  type JobQuery,
+  type JobState,
+  type JobSummary,
+  type Logger,
+  WorkflowMonitorError,
+} from "@org/workflow-monitor";
+import type { Connection } from "./connection.js";
+import { cursorOf, keysOf, summaryOf } from "./layout.js";
+import { index, page, summary, unindex } from "./scripts.js";
+
+/** Jobs of which this process knows what stands in the index. */
+const KNOWN_JOBS = 10_000;
+/** So many are looked at for one page; with fewer rows than asked for, it says where to go on. */
+const LOOKED_AT = 1_000;
+/** An entry is renewed when this part of its time is over. */
+const RENEWED_AFTER = 0.1;
+
+/**
+ * Which jobs there are, for `list`: sorted sets by (createdAt, jobId). Written after an append, when
+ * what it says has changed; so it may be behind, and lack a job whose publisher died in between. What
+ * reads find to be otherwise, they put right.
+ */
+export class JobIndex {
+  readonly #connection: Connection;
+  readonly #prefix: string;
+  readonly #logger: Logger;
+  readonly #keys: [entries: string, expiry: string];
+  /** What was written last, in order of use. */
+  readonly #known = new Map<string, { sets: string; until: number }>();
+  readonly #writing = new Set<Promise<unknown>>();
+
+  constructor(connection: Connection, prefix: string, logger: Logger) {
+    this.#connection = connection;
+    this.#prefix = prefix;
+    this.#logger = logger;
+    this.#keys = [`${prefix}{jobs}:entries`, `${prefix}{jobs}:expiry`];
+  }
+
+  /** After an append. Does not wait, and does not fail. */
+  note(job: JobState, cursor: Cursor, ttlMs: number): void {
+    const { jobId } = job;
+    const now = Date.now();
+    const sets = setsOf(job).join();
+    const known = this.#known.get(jobId);
+    if (known?.sets === sets && now < known.until) return;
+    this.#known.delete(jobId);
+    this.#known.set(jobId, { sets, until: now + ttlMs * RENEWED_AFTER });
+    if (this.#known.size > KNOWN_JOBS)
+      this.#known.delete(this.#known.keys().next().value as string);
+    const work: Promise<unknown> = this.#write(job, cursor, now + ttlMs)
+      .catch((err: unknown) => {
+        this.#known.delete(jobId); // the next append tries again
+        this.#logger.warn({ jobId, err }, "the index of jobs was not written");
+      })
+      .finally(() => this.#writing.delete(work));
+    this.#writing.add(work);
+  }
+
+  /** What this process has appended is in it. Rejects with `bad_request` when the cursor is none. */
+  async list({ status, labels = {}, limit, cursor }: JobQuery): Promise<JobPage> {
+    await Promise.all(this.#writing);
+    const sets = ["all", ...labelSets(labels), ...(status ? [statusSet(status)] : [])];
+    const wanted = (job: JobSummary) =>
+      (status === undefined || job.status === status) &&
+      Object.entries(labels).every(
+        ([key, value]) => Object.hasOwn(job.labels, key) && job.labels[key] === value,
+      );
+    const rows: JobSummary[] = [];
+    let place = cursor === undefined ? NEWEST : placeOf(cursor);
+    for (let looked = 0; looked < LOOKED_AT; ) {
+      const most = Math.min(LOOKED_AT - looked, limit + 1);
+      const args = [this.#setPrefix, place.createdAt, place.jobId, most, ...sets];
+      const found = (await this.#connection.run(page, [this.#keys[0]], args)) as string[];
+      const listed = triples(found);
+      const jobs = await Promise.all(listed.map(({ jobId, entry }) => this.#look(jobId, entry)));
+      for (const job of jobs) if (job && wanted(job)) rows.push(job);
+      if (rows.length > limit) {
+        const shown = rows.slice(0, limit);
+        return { jobs: shown, next: position(shown.at(-1) as JobSummary) };
+      }
+      if (listed.length < most) return { jobs: rows, next: null };
+      looked += listed.length;
+      place = listed.at(-1) as Place;
+    }
+    const createdAt = new Date(Number(place.createdAt)).toISOString();
+    return { jobs: rows, next: position({ createdAt, jobId: place.jobId }) };
+  }
+
+  get #setPrefix(): string {
+    return `${this.#prefix}{jobs}:`;
+  }
+
+  async #write(job: JobSummary | JobState, cursor: Cursor, expires: number): Promise<void> {
+    const { jobId, createdAt } = job;
+    const place = [jobId, cursor.epoch, cursor.revision, Date.parse(createdAt), expires];
+    const args = [this.#setPrefix, ...place, JSON.stringify(setsOf(job))];
+    const over = (await this.#connection.run(index, this.#keys, args)) as string[];
+    // Somebody has to look after those that nobody lists.
+    for (let n = 0; n < over.length; n += 2) {
+      if (over[n] !== jobId) await this.#look(over[n] as string, over[n + 1] as string);
+    }
+  }
+
+  /** The job of an entry, which is put right; undefined when there is none to be read. */
+  async #look(jobId: string, entry: string): Promise<JobSummary | undefined> {
+    const { head } = keysOf(this.#prefix, jobId);
+    const reply = (await this.#connection.run(summary, [head], [])) as Summary | null;
+    if (!reply) {
+      await this.#connection.run(unindex, this.#keys, [this.#setPrefix, jobId, entry]);
+      return undefined;
+    }
+    const [at, expires, expired, fields] = reply;
+    const job = summaryOf(fields, cursorOf(at));
+    const sets = entry === "" ? [] : (JSON.parse(entry) as [string, number, string[]])[2];
+    const renewed = Number(expires) < Date.now() + 1;
+    if (!expired && (renewed || String(sets) !== String(setsOf(job))))
+      await this.#write(job, job, Number(expires));
+    return expired ? undefined : job;
+  }
+}
+
+type Summary = [cursor: string, expires: string, expired: number, fields: string[]];
+
+interface Place {
+  /** Milliseconds since 1970. */
+  createdAt: number | string;
+  jobId: string;
+}
+
+const NEWEST: Place = { createdAt: "+inf", jobId: "" };
+
+/** Sorts as (createdAt, jobId) does. */
+const position = ({ createdAt, jobId }: { createdAt: string; jobId: string }): string =>
+  `${createdAt} ${jobId}`;
+
+function placeOf(cursor: string): Place {
+  const space = cursor.indexOf(" ");
+  const createdAt = Date.parse(cursor.slice(0, space));
+  if (space > 0 && !Number.isNaN(createdAt)) return { createdAt, jobId: cursor.slice(space + 1) };
+  throw new WorkflowMonitorError("bad_request", "cursor must be `next` of the page before.");
+}
+
+function triples(found: readonly string[]) {
+  const all: (Place & { entry: string })[] = [];
+  for (let n = 0; n < found.length; n += 3) {
+    const [jobId, createdAt, entry] = found.slice(n, n + 3) as [string, string, string];
+    all.push({ jobId, createdAt, entry });
+  }
+  return all;
+}
+
+const statusSet = (status: string): string => `status:${status}`;
+const labelSets = (labels: Record<string, string>): string[] =>
+  Object.entries(labels).map((label) => `label:${JSON.stringify(label)}`);
+
+const setsOf = ({ status, labels }: Pick<JobState, "status" | "labels">): string[] => [
+  "all",
+  statusSet(status),
+  ...labelSets(labels),
+];

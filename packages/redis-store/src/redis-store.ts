@@ -1,0 +1,188 @@
+import { randomUUID } from "node:crypto";
+import type { JobRecord, JobStore, Logger } from "@org/workflow-monitor";
+import { WorkflowMonitorError } from "@org/workflow-monitor";
+import type { RedisOptions } from "ioredis";
+import { Connection } from "./connection.js";
+import { JobIndex } from "./job-index.js";
+import {
+  announced,
+  changedFields,
+  cursorOf,
+  eventsOf,
+  jobOf,
+  keysOf,
+  patchesOf,
+} from "./layout.js";
+import * as scripts from "./scripts.js";
+import { Subscriptions } from "./subscriptions.js";
+
+export interface RedisStoreOptions {
+  /** `redis://[[user]:password@]host[:port][/db]`, or `rediss://` for TLS. Default: what `redis` says, else `redis://127.0.0.1:6379`. */
+  url?: string;
+  /**
+   * Further options of ioredis: TLS, a password, Sentinel (`sentinels`, `name`). `keyPrefix` and
+   * Redis Cluster are not supported.
+   */
+  redis?: RedisOptions;
+  /** Before the names of all keys and channels. Default `wm:`. */
+  prefix?: string;
+  /** Event text kept for each job, in bytes. Default 1 MiB. */
+  historyBytes?: number;
+  /** History younger than this stays, up to 8 times `historyBytes`. Default 30,000. */
+  keepMs?: number;
+  /** What is not answered in this time, in milliseconds, ends the connection. Default 5,000. */
+  timeoutMs?: number;
+  /** pino's shape. Default: silent. */
+  logger?: Logger;
+}
+
+const nothing = () => {};
+const silent: Logger = { debug: nothing, info: nothing, warn: nothing, error: nothing };
+
+/**
+ * The store for many nodes: any of them publishes, any of them serves any viewer. Needs Redis 7 or
+ * Valkey, alone or with replicas behind Sentinel. Connects at once, and again whenever it has to; throws
+ * only for options that cannot be right.
+ */
+export function redisStore(options: RedisStoreOptions = {}): JobStore {
+  const { url, redis, prefix, historyBytes, keepMs, timeoutMs, logger } = checked(options);
+  const connection = new Connection({ url, redis, timeoutMs, logger }, (channel, message) =>
+    subscriptions.hear(channel, message),
+  );
+  const subscriptions = new Subscriptions(connection);
+  const index = new JobIndex(connection, prefix, logger);
+
+  return {
+    async read(jobId, after) {
+      connection.assertOpen();
+      const { head, log } = keysOf(prefix, jobId);
+      const from = after ? [after.epoch, after.revision] : [];
+      const reply = (await connection.run(scripts.read, [head, log], from)) as Read | null;
+      return reply ? recordOf(reply, after) : undefined;
+    },
+
+    async append(jobId, base, batch) {
+      connection.assertOpen();
+      const { head, log, channel } = keysOf(prefix, jobId);
+      const { id, revisions, job, ttlMs, carries } = batch;
+      const events = eventsOf(batch);
+      const patches = patchesOf(batch);
+      const run = (whole: boolean) =>
+        connection.run(
+          scripts.append,
+          [head, log],
+          [
+            ...(base ? [base.epoch, base.revision] : ["", ""]),
+            carries ? `${carries.epoch}.${carries.revision}` : "",
+            whole ? 1 : 0,
+            id,
+            revisions.length,
+            events,
+            patches,
+            ttlMs,
+            job.done ? 1 : 0,
+            historyBytes,
+            keepMs,
+            channel,
+            ...changedFields(batch, whole),
+          ],
+        );
+      const whole = base === null || carries !== undefined;
+      let reply = await run(whole);
+      if (reply === "whole") reply = await run(true);
+      if (typeof reply !== "string") return false;
+      const cursor = cursorOf(reply);
+      index.note(job, cursor, ttlMs);
+      return cursor;
+    },
+
+    async find(jobId, batchId) {
+      connection.assertOpen();
+      const { head, log } = keysOf(prefix, jobId);
+      const reply = await connection.run(scripts.find, [head, log], [batchId]);
+      return reply === null ? undefined : cursorOf(reply as string);
+    },
+
+    async follow(jobId, listener) {
+      connection.assertOpen();
+      return subscriptions.follow(keysOf(prefix, jobId).channel, (message) => {
+        try {
+          listener(announced(message));
+        } catch (err) {
+          logger.error({ jobId, err }, "an announcement could not be used");
+        }
+      });
+    },
+
+    connection: (listener) => connection.listen(listener),
+
+    async list(query) {
+      connection.assertOpen();
+      return index.list(query);
+    },
+
+    async health() {
+      connection.assertOpen();
+      const channel = `${prefix}health:${randomUUID()}`;
+      let heard = nothing;
+      const echo = new Promise<void>((resolve) => {
+        heard = resolve;
+      });
+      const unfollow = await subscriptions.follow(channel, () => heard());
+      let timer: NodeJS.Timeout | undefined;
+      const late = new Promise<never>((_, reject) => {
+        const message = `Redis did not deliver a message in ${timeoutMs} ms.`;
+        const error = new WorkflowMonitorError("unavailable", message);
+        timer = setTimeout(() => reject(error), timeoutMs);
+      });
+      try {
+        await connection.publish(channel, "");
+        await Promise.race([echo, late]);
+      } finally {
+        clearTimeout(timer);
+        unfollow();
+      }
+    },
+
+    async close() {
+      connection.close();
+    },
+  };
+}
+
+type Read = [cursor: string, carried: string, expired: number, fields: string[], events: string[]];
+
+function recordOf(
+  [at, carried, expired, fields, texts]: Read,
+  after: JobRecord["cursor"] | undefined,
+) {
+  const cursor = cursorOf(at);
+  const record: JobRecord = { cursor };
+  if (fields.length > 0) record.job = jobOf(fields);
+  if (after) {
+    const known = after.epoch === cursor.epoch ? after.revision : 0;
+    const missed = Math.max(0, cursor.revision - known);
+    // The first batch may begin before the reader's cursor.
+    record.events = missed === 0 ? [] : texts.flatMap((text) => text.split("\n")).slice(-missed);
+  }
+  if (carried !== "") record.carried = carried.split(" ").map(cursorOf);
+  if (expired) record.expired = true;
+  return record;
+}
+
+/** The options with their defaults. Throws a TypeError or a RangeError. */
+function checked(options: RedisStoreOptions) {
+  const { url, redis, prefix = "wm:", logger = silent } = options;
+  const { historyBytes = 1024 * 1024, keepMs = 30_000, timeoutMs = 5_000 } = options;
+  if (url !== undefined && !/^rediss?:\/\//.test(url))
+    throw new TypeError(`url must begin with redis:// or rediss://, not ${JSON.stringify(url)}.`);
+  if (redis?.keyPrefix) throw new TypeError("redis.keyPrefix is not supported: use prefix.");
+  if (typeof prefix !== "string" || /[{}\s]/.test(prefix))
+    throw new TypeError("prefix must be a text without braces and spaces.");
+  for (const [name, value] of Object.entries({ historyBytes, keepMs, timeoutMs })) {
+    const least = name === "keepMs" ? 0 : 1;
+    if (!(value >= least && value < 2 ** 31))
+      throw new RangeError(`${name} must be a number from ${least}, not ${value}.`);
+  }
+  return { url, redis, prefix, historyBytes, keepMs, timeoutMs, logger };
+}
