@@ -17,6 +17,8 @@ export function answer<C extends Calls<C>>(calls: C): void {
 export interface Child<C extends Calls<C>> {
   call<K extends keyof C>(name: K, ...args: Parameters<C[K]>): ReturnType<C[K]>;
   stop(): void;
+  /** Without a word. */
+  kill(): void;
 }
 
 /** The side that asks: a process of its own. */
@@ -47,6 +49,9 @@ export function start<C extends Calls<C>>(
     },
     stop() {
       child.disconnect();
+    },
+    kill() {
+      child.kill("SIGKILL");
     },
   };
 }

@@ -15,10 +15,14 @@ export type FanOutSubject =
 export type PollSubject = "ours" | "bare";
 /** Peers send again the updates that were missed, or only their events. */
 export type CatchUpSubject = "ours" | "updates" | "events";
+/** A web node on Redis, and a process that only sends. */
+export type NodeSubject = "ours" | "socket.io";
 export type SubjectName =
   | `fan-out ${FanOutSubject}`
   | `poll ${PollSubject}`
   | `catch-up ${CatchUpSubject}`
+  | `node ${NodeSubject}`
+  | `worker ${NodeSubject}`
   | "patient"
   | "large"
   | "large and patient";
@@ -44,7 +48,7 @@ export interface Cpu {
 
 /** What the parent may ask of a server or of the viewers: each question, and the type of its answer. */
 export type ServerCalls = {
-  listen(setup: { subject: SubjectName; frame: UpdateFrame }): Promise<Target>;
+  listen(setup: { subject: SubjectName; frame: UpdateFrame; redis?: string }): Promise<Target>;
   /** The n-th to (n + count − 1)-th update, in one turn. */
   update(from: number, count: number): Promise<void>;
   cpu(): Promise<Cpu>;
@@ -94,6 +98,28 @@ export type PublisherCalls = {
   /** `JSON.stringify` of the job, so often. */
   stringify(count: number): Promise<{ cost: number; bytes: number }>;
   profile(file: string | null): Promise<void>;
+};
+
+export type RedisPeerCalls = {
+  open(url: string): Promise<void>;
+  /** Milliseconds from PUBLISH to its message, one every so many milliseconds. */
+  echo(count: number, everyMs: number): Promise<number[]>;
+  /** So many events, so many in flight: a second. */
+  throughput(
+    way: "publish" | "xadd",
+    jobs: "one" | "many",
+    count: number,
+    inFlight: number,
+  ): Promise<number>;
+};
+
+export type RecoveryCalls = {
+  /** Clients that watch the job, all of them live. */
+  watch(url: string, count: number): Promise<void>;
+  /** Resolves, when all are live again, to the milliseconds that each took beyond the wait before its try. */
+  recovered(): Promise<number[]>;
+  /** The revisions that were missed or told twice, when all of them have had this one. */
+  missed(revision: number): Promise<number>;
 };
 
 export type PollerCalls = {

@@ -2,16 +2,20 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { build } from "tsup";
 import { base } from "../tsup.base.js";
+import { measureAcross } from "./across.js";
 import { measureCatchUp } from "./catch-up.js";
 import { measureFanOut, SSE, WEB_SOCKETS } from "./fan-out.js";
+import { measureNodes } from "./nodes.js";
 import { measurePages } from "./pages.js";
 import { sampleFrame } from "./payload.js";
 import { measurePolls } from "./polls.js";
 import { measurePublish } from "./publish.js";
+import { measureRecovery } from "./recovery.js";
 import { page, type Results, tables } from "./report/page.js";
 import { CHILDREN, here, type Measurement, readSettings } from "./settings.js";
 import { measureStalledLatency } from "./stalled-latency.js";
 import { measureStalledMemory } from "./stalled-memory.js";
+import { measureThroughput } from "./throughput.js";
 
 /**
  * `npm run bench [-- --quick] [-- --only fan-out] [-- --write] [-- --profile]`: prints what a delivered
@@ -66,6 +70,19 @@ const measure: Record<Measurement, () => Promise<void>> = {
   },
   page: async () => {
     results.pages = await measurePages(settings, log);
+  },
+  nodes: async () => {
+    const rounds = Math.ceil(settings.rounds / 2);
+    results.nodes = await measureNodes({ ...settings, rounds }, frame, log);
+  },
+  across: async () => {
+    results.across = await measureAcross(settings, frame, log);
+  },
+  throughput: async () => {
+    results.throughput = await measureThroughput(settings, log);
+  },
+  recovery: async () => {
+    results.recovery = await measureRecovery(settings, frame, log);
   },
 };
 const failed: Measurement[] = [];

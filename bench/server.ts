@@ -5,6 +5,7 @@ import { profile } from "./profiler.js";
 import { betterSse } from "./subjects/better-sse.js";
 import * as catchUp from "./subjects/catch-up.js";
 import { floor } from "./subjects/floor.js";
+import * as nodes from "./subjects/nodes.js";
 import { ours, oursDelta, oursSse } from "./subjects/ours.js";
 import { plainWs } from "./subjects/plain-ws.js";
 import * as polls from "./subjects/polls.js";
@@ -29,6 +30,10 @@ const subjects: Record<SubjectName, CreateSubject> = {
   "catch-up ours": catchUp.ours,
   "catch-up updates": catchUp.resentUpdates,
   "catch-up events": catchUp.resentEvents,
+  "node ours": nodes.ours,
+  "node socket.io": nodes.socketIo,
+  "worker ours": nodes.oursWorker,
+  "worker socket.io": nodes.socketIo,
   patient,
   large,
   "large and patient": largeAndPatient,
@@ -37,8 +42,8 @@ const subjects: Record<SubjectName, CreateSubject> = {
 let subject: Subject | undefined;
 
 answer<ServerCalls>({
-  async listen({ subject: name, frame }) {
-    subject = await subjects[name](frame);
+  async listen({ subject: name, frame, redis }) {
+    subject = await subjects[name](frame, redis);
     return subject.listen();
   },
   async update(from, count) {

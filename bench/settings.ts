@@ -13,6 +13,10 @@ export const MEASUREMENTS = [
   "latency",
   "memory",
   "page",
+  "nodes",
+  "across",
+  "throughput",
+  "recovery",
 ] as const;
 export type Measurement = (typeof MEASUREMENTS)[number];
 
@@ -36,13 +40,25 @@ export interface Settings {
   memory: { stalled: number; megabytes: number; samples: number; leastSeconds: number };
   /** Each subject on a fresh page. */
   page: { rounds: number; warmUpMs: number; ms: number };
+  /** Two nodes on one Redis. */
+  across: { rounds: number; updates: number; everyMs: number };
+  throughput: { rounds: number; events: number; inFlight: number };
+  recovery: { rounds: number; viewers: number };
   /** The built file of a child process. */
   file(name: ChildName): string;
   /** Where a CPU profile goes; undefined: nowhere. */
   profile(name: string): string | undefined;
 }
 
-export const CHILDREN = ["server", "viewers", "poller", "publisher", "page-server"] as const;
+export const CHILDREN = [
+  "server",
+  "viewers",
+  "poller",
+  "publisher",
+  "page-server",
+  "redis-peer",
+  "recovery-clients",
+] as const;
 export type ChildName = (typeof CHILDREN)[number];
 
 const FULL = {
@@ -58,6 +74,9 @@ const FULL = {
   latency: { healthy: 450, stalled: 50, rounds: 5, updates: 60, everyMs: 60 },
   memory: { stalled: 500, megabytes: 100, samples: 20, leastSeconds: 45 },
   page: { rounds: 2, warmUpMs: 2_000, ms: 5_000 },
+  across: { rounds: 9, updates: 200, everyMs: 5 },
+  throughput: { rounds: 9, events: 20_000, inFlight: 512 },
+  recovery: { rounds: 5, viewers: 200 },
 };
 const QUICK = {
   viewers: 200,
@@ -72,6 +91,9 @@ const QUICK = {
   latency: { healthy: 90, stalled: 10, rounds: 2, updates: 10, everyMs: 20 },
   memory: { stalled: 20, megabytes: 4, samples: 4, leastSeconds: 0 },
   page: { rounds: 1, warmUpMs: 200, ms: 500 },
+  across: { rounds: 2, updates: 20, everyMs: 5 },
+  throughput: { rounds: 2, events: 2_000, inFlight: 512 },
+  recovery: { rounds: 1, viewers: 20 },
 };
 
 /** What the command line asks for. */

@@ -1,17 +1,22 @@
 import { availableParallelism } from "node:os";
+import type { AcrossResults } from "../across.js";
 import { AT_ONCE, type CatchUpResults } from "../catch-up.js";
 import { BURST, type FanOutResults, FIRST_VIEWERS, type SSE, WEB_SOCKETS } from "../fan-out.js";
+import type { NodesResults } from "../nodes.js";
 import { type PageResults, PER_SECOND } from "../pages.js";
 import type { PollResults } from "../polls.js";
 import { IN_FLIGHT, type PublishCosts } from "../publish.js";
+import type { RecoveryResults } from "../recovery.js";
 import { MEASUREMENTS, type Settings } from "../settings.js";
 import type { LatencyResults } from "../stalled-latency.js";
 import type { MemoryResults } from "../stalled-memory.js";
 import { MISSED } from "../subjects/catch-up.js";
+import type { ThroughputResults } from "../throughput.js";
 import { catchUpSection, pollSection, publishSection } from "./costs.js";
 import { fanOutSection, sseSection } from "./fan-out.js";
 import { type Section, table } from "./markdown.js";
 import { pageSection } from "./pages.js";
+import { acrossSection, nodesSection, recoverySection, throughputSection } from "./redis.js";
 import { latencySection, memorySection } from "./stalled.js";
 
 /** What was measured: not everything, with `--only`. */
@@ -25,11 +30,16 @@ export interface Results {
   latency?: LatencyResults;
   memory?: MemoryResults;
   pages?: PageResults;
+  nodes?: NodesResults;
+  across?: AcrossResults;
+  throughput?: ThroughputResults;
+  recovery?: RecoveryResults;
 }
 
 /** What the subjects cost, and how ours compares with its peers. */
 export function tables(results: Results): string {
   const { fanOut, sse, polls, publish, catchUp, latency, memory, pages } = results;
+  const { nodes, across, throughput, recovery } = results;
   const sections: Section[] = [];
   if (fanOut) sections.push(fanOutSection(fanOut));
   if (sse) sections.push(sseSection(sse));
@@ -39,6 +49,10 @@ export function tables(results: Results): string {
   if (latency) sections.push(latencySection(latency));
   if (memory) sections.push(memorySection(memory));
   if (pages) sections.push(pageSection(pages));
+  if (nodes) sections.push(nodesSection(nodes));
+  if (across) sections.push(acrossSection(across));
+  if (throughput) sections.push(throughputSection(throughput));
+  if (recovery) sections.push(recoverySection(recovery));
   return [
     "Medians; CPU is the server's, user + system:",
     ...sections.map(({ table }) => table),

@@ -11,7 +11,8 @@ export interface Subject {
   stats?(): SubjectStats;
 }
 
-export type CreateSubject = (frame: UpdateFrame) => Subject | Promise<Subject>;
+/** `redis`: its address, for those who need one. */
+export type CreateSubject = (frame: UpdateFrame, redis?: string) => Subject | Promise<Subject>;
 
 /** For subjects on an `http.Server`: on a free port of this machine. */
 export function listen(server: Server, path: string, dialect: Dialect): Promise<Target> {

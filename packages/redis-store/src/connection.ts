@@ -80,6 +80,7 @@ export class Connection {
   async run(script: Script, keys: string[], args: (string | number)[]): Promise<Reply> {
     const life = this.#life ?? (await this.#started());
     const all = [...keys, life, ...args];
+    this.#gather();
     try {
       return (await this.#commands.evalsha(script.sha, script.keys, ...all)) as Reply;
     } catch (thrown) {
@@ -91,6 +92,14 @@ export class Connection {
     } catch (thrown) {
       throw this.#failure(thrown);
     }
+  }
+
+  /** What is sent in one turn of the event loop leaves in one piece. */
+  #gather(): void {
+    const { stream } = this.#commands;
+    if (stream.writableCorked > 0) return;
+    stream.cork();
+    setImmediate(() => stream.uncork());
   }
 
   /** Resolves when what is published to a channel is heard. */

@@ -29,7 +29,7 @@ export class JobIndex {
   readonly #logger: Logger;
   readonly #keys: [entries: string, expiry: string];
   /** What was written last, in order of use. */
-  readonly #known = new Map<string, { sets: string; until: number }>();
+  readonly #known = new Map<string, Pick<JobState, "status" | "labels"> & { until: number }>();
   readonly #writing = new Set<Promise<unknown>>();
 
   constructor(connection: Connection, prefix: string, logger: Logger) {
@@ -43,11 +43,12 @@ export class JobIndex {
   note(job: JobState, cursor: Cursor, ttlMs: number): void {
     const { jobId } = job;
     const now = Date.now();
-    const sets = setsOf(job).join();
+    const { status, labels } = job;
     const known = this.#known.get(jobId);
-    if (known?.sets === sets && now < known.until) return;
+    // Labels that did not change are the same object.
+    if (known?.status === status && known.labels === labels && now < known.until) return;
     this.#known.delete(jobId);
-    this.#known.set(jobId, { sets, until: now + ttlMs * RENEWED_AFTER });
+    this.#known.set(jobId, { status, labels, until: now + ttlMs * RENEWED_AFTER });
     if (this.#known.size > KNOWN_JOBS)
       this.#known.delete(this.#known.keys().next().value as string);
     const work: Promise<unknown> = this.#write(job, cursor, now + ttlMs)

@@ -1,10 +1,11 @@
 import type {
   Announced,
-  Batch,
   Cursor,
+  JobPatch,
   JobState,
   JobSummary,
   Revision,
+  StageSnapshot,
 } from "@org/workflow-monitor";
 import { parseCursor } from "@org/workflow-monitor";
 
@@ -31,26 +32,45 @@ export function keysOf(prefix: string, jobId: string): JobKeys {
   return { head: `${tag}:head`, log: `${tag}:log`, channel: tag };
 }
 
-/** The fields that a batch changes, with their values, in turn: all of them, or what its patches name. */
-export function changedFields({ job, revisions }: Batch, whole: boolean): string[] {
-  const fields: string[] = [];
-  const keys = whole ? Object.keys(job) : unionOf(revisions.map(({ patch }) => Object.keys(patch)));
+/** All fields of a job's head and their values, in turn. */
+export function allFields(job: JobState): string[] {
+  const keys = Object.keys(job);
+  const fields = ["keys", JSON.stringify(keys)];
   for (const key of keys) {
-    const value = job[key as keyof JobState];
-    if (key !== "stages" && value !== undefined) fields.push(`j:${key}`, JSON.stringify(value));
+    if (key !== "stages") fields.push(`j:${key}`, JSON.stringify(job[key as keyof JobState]));
   }
-  const ordered = whole || revisions.some(({ patch }) => patch.stageOrder !== undefined);
-  const changed = new Set(revisions.flatMap(({ patch }) => patch.stages ?? []).map(nameOf));
-  for (const stage of job.stages) {
-    if (whole || changed.has(stage.stage)) fields.push(`s:${stage.stage}`, JSON.stringify(stage));
-  }
-  if (ordered) fields.push("stages", JSON.stringify(job.stages.map(nameOf)));
-  if (whole) fields.push("keys", JSON.stringify(Object.keys(job)));
+  for (const stage of job.stages) fields.push(`s:${stage.stage}`, JSON.stringify(stage));
+  fields.push("stages", JSON.stringify(job.stages.map(({ stage }) => stage)));
   return fields;
 }
 
-const nameOf = ({ stage }: { stage: string }): string => stage;
-const unionOf = (lists: string[][]): Set<string> => new Set(lists.flat());
+/** What a batch changes: the texts of its patches, and the fields that they leave. Every value is made text once. */
+export function changes(revisions: readonly Revision[]): { patches: string; fields: string[] } {
+  const last = new Map<string, string>();
+  const patches = revisions.map(({ patch }) => {
+    let text = "";
+    for (const key of Object.keys(patch)) {
+      const value = patch[key as keyof JobPatch];
+      if (value === undefined) continue;
+      let json: string;
+      if (key === "stages") {
+        json = `[${(value as StageSnapshot[]).map((stage) => {
+          const one = JSON.stringify(stage);
+          last.set(`s:${stage.stage}`, one);
+          return one;
+        })}]`;
+      } else {
+        json = JSON.stringify(value);
+        last.set(key === "stageOrder" ? "stages" : `j:${key}`, json);
+      }
+      text += `${text === "" ? "" : ","}"${key}":${json}`;
+    }
+    return `{${text}}`;
+  });
+  const fields: string[] = [];
+  for (const [field, value] of last) fields.push(field, value);
+  return { patches: patches.join("\n"), fields };
+}
 
 /** The job of a head, from its fields and their values in turn. */
 export function jobOf(fields: readonly string[]): JobState {
@@ -79,14 +99,9 @@ function valuesOf(fields: readonly string[]): Map<string, string> {
 const parsed = (values: Map<string, string>, field: string): unknown =>
   JSON.parse(values.get(field) ?? "null");
 
-/** One text for many: JSON has no line breaks. */
-export const lines = (texts: readonly string[]): string => texts.join("\n");
-
-export const eventsOf = ({ revisions }: Batch): string =>
-  lines(revisions.map(({ event }) => event));
-
-export const patchesOf = ({ revisions }: Batch): string =>
-  lines(revisions.map(({ patch }) => JSON.stringify(patch)));
+/** JSON has no line breaks. */
+export const eventsOf = (revisions: readonly Revision[]): string =>
+  revisions.map(({ event }) => event).join("\n");
 
 /** What the append script publishes: `<cursor> <batch id>`, the events, the patches, a line each. */
 export function announced(message: string): Announced {

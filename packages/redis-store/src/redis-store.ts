@@ -4,15 +4,7 @@ import { WorkflowMonitorError } from "@org/workflow-monitor";
 import type { RedisOptions } from "ioredis";
 import { Connection } from "./connection.js";
 import { JobIndex } from "./job-index.js";
-import {
-  announced,
-  changedFields,
-  cursorOf,
-  eventsOf,
-  jobOf,
-  keysOf,
-  patchesOf,
-} from "./layout.js";
+import { allFields, announced, changes, cursorOf, eventsOf, jobOf, keysOf } from "./layout.js";
 import * as scripts from "./scripts.js";
 import { Subscriptions } from "./subscriptions.js";
 
@@ -65,8 +57,8 @@ export function redisStore(options: RedisStoreOptions = {}): JobStore {
       connection.assertOpen();
       const { head, log, channel } = keysOf(prefix, jobId);
       const { id, revisions, job, ttlMs, carries } = batch;
-      const events = eventsOf(batch);
-      const patches = patchesOf(batch);
+      const events = eventsOf(revisions);
+      const { patches, fields } = changes(revisions);
       const run = (whole: boolean) =>
         connection.run(
           scripts.append,
@@ -84,7 +76,7 @@ export function redisStore(options: RedisStoreOptions = {}): JobStore {
             historyBytes,
             keepMs,
             channel,
-            ...changedFields(batch, whole),
+            ...(whole ? allFields(job) : fields),
           ],
         );
       const whole = base === null || carries !== undefined;
