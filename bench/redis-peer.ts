@@ -10,6 +10,7 @@ import { beginning, JOB_ID, updateEvent } from "./payload.js";
 /** A process that speaks to Redis: bare, with the client that our store uses, and through a monitor. */
 
 const JOBS = 500;
+const SENDERS = 4;
 const CHANNEL = "bare";
 let url = "";
 let bare: Redis;
@@ -51,16 +52,22 @@ answer<RedisPeerCalls>({
       return { ...updateEvent(messages), jobId: jobOf(jobs, n) };
     });
     const from = now();
-    for (let at = 0; at < count; at += inFlight) {
-      const some = events.slice(at, at + inFlight);
-      if (way === "publish") await Promise.all(some.map((event) => monitor.publish(event)));
-      else {
-        const pipeline = bare.pipeline();
-        for (const event of some)
-          pipeline.xadd(`bare:${event.jobId}`, "*", "event", JSON.stringify(event));
-        await pipeline.exec();
+    let next = 0;
+    // Several at a time, so that neither side waits for the other to be done with all.
+    const sender = async () => {
+      while (next < count) {
+        const some = events.slice(next, next + inFlight / SENDERS);
+        next += some.length;
+        if (way === "publish") await Promise.all(some.map((event) => monitor.publish(event)));
+        else {
+          const pipeline = bare.pipeline();
+          for (const event of some)
+            pipeline.xadd(`bare:${event.jobId}`, "*", "event", JSON.stringify(event));
+          await pipeline.exec();
+        }
       }
-    }
+    };
+    await Promise.all(Array.from({ length: SENDERS }, sender));
     const perSecond = (count / (now() - from)) * 1_000;
     const { refused } = monitor.stats();
     if (refused > 0) throw new Error(`${refused} events were refused.`);

@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import type { JobRecord, JobStore, Logger } from "@org/workflow-monitor";
-import { WorkflowMonitorError } from "@org/workflow-monitor";
+import { printCursor, WorkflowMonitorError } from "@org/workflow-monitor";
 import type { RedisOptions } from "ioredis";
 import { Connection } from "./connection.js";
 import { JobIndex } from "./job-index.js";
@@ -42,6 +42,7 @@ export function redisStore(options: RedisStoreOptions = {}): JobStore {
     subscriptions.hear(channel, message),
   );
   const subscriptions = new Subscriptions(connection);
+  const kept = `${historyBytes} ${keepMs}`;
   const index = new JobIndex(connection, prefix, logger);
 
   return {
@@ -59,26 +60,20 @@ export function redisStore(options: RedisStoreOptions = {}): JobStore {
       const { id, revisions, job, ttlMs, carries } = batch;
       const events = eventsOf(revisions);
       const { patches, fields } = changes(revisions);
-      const run = (whole: boolean) =>
-        connection.run(
+      const run = (whole: boolean) => {
+        // One text, since each argument costs both sides.
+        const what = [
+          base ? `${base.epoch} ${base.revision}` : "- -",
+          carries ? printCursor(carries) : "-",
+          `${whole ? 1 : 0} ${id} ${revisions.length} ${ttlMs} ${job.done ? 1 : 0} ${kept}`,
+        ].join(" ");
+        const args = [what, channel, events, patches];
+        return connection.run(
           scripts.append,
           [head, log],
-          [
-            ...(base ? [base.epoch, base.revision] : ["", ""]),
-            carries ? `${carries.epoch}.${carries.revision}` : "",
-            whole ? 1 : 0,
-            id,
-            revisions.length,
-            events,
-            patches,
-            ttlMs,
-            job.done ? 1 : 0,
-            historyBytes,
-            keepMs,
-            channel,
-            ...(whole ? allFields(job) : fields),
-          ],
+          args.concat(whole ? allFields(job) : fields),
         );
+      };
       const whole = base === null || carries !== undefined;
       let reply = await run(whole);
       if (reply === "whole") reply = await run(true);

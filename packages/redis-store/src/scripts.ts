@@ -46,9 +46,9 @@ end
 `;
 
 /**
- * KEYS head, log · ARGV run id, base epoch ('' for none), base revision, carried cursor ('' for none),
- * whether all fields are there, batch id, revisions, events, patches, ttl, whether the job is done,
- * history bytes, keep ms, channel, and the fields.
+ * KEYS head, log · ARGV run id, what the batch is (in one text: base epoch and revision, carried
+ * cursor, whether all fields are there, batch id, number of revisions, ttl, whether the job is done,
+ * history bytes, keep ms; - for none), channel, events, patches, and the fields.
  *
  * The cursor after the batch; false when the log is not at base; 'whole' when a new epoch begins, for
  * which all fields are needed: then nothing was written.
@@ -57,17 +57,19 @@ export const append = script(
   2,
   `${STAND}
 local head, log = KEYS[1], KEYS[2]
-local life, base_epoch, base_revision, carries = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
-local whole, id, count, events = ARGV[5] == '1', ARGV[6], tonumber(ARGV[7]), ARGV[8]
-local ttl, history, keep = tonumber(ARGV[10]), tonumber(ARGV[12]), tonumber(ARGV[13])
-local base = base_epoch ~= '' and base_epoch .. '.' .. ARGV[3]
+local life, channel, events, patches = ARGV[1], ARGV[3], ARGV[4], ARGV[5]
+local base_epoch, base_revision, carries, whole, id, count, ttl, over, history, keep =
+  string.match(ARGV[2], '(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)')
+local base = base_epoch ~= '-' and base_epoch .. '.' .. base_revision
+base_revision, count, ttl = tonumber(base_revision), tonumber(count), tonumber(ttl)
+history, keep, whole = tonumber(history), tonumber(keep), whole == '1'
 local at = stand(head, life)
 local begins = false
 if not at then
   begins = true
   at = { carried = base or '' }
 elseif at.epoch == base_epoch and at.revision == base_revision then
-  if carries ~= '' then
+  if carries ~= '-' then
     begins = true
     at.carried = with(at.carried, base)
   end
@@ -99,7 +101,7 @@ if not continues then
 end
 if begins then
   redis.call('DEL', head)
-  if carries ~= '' then at.carried = with(at.carried, carries) end
+  if carries ~= '-' then at.carried = with(at.carried, carries) end
   at.epoch = string.sub(redis.sha1hex(id), 1, 12)
   at.revision = 0
   at.expires = nil
@@ -149,7 +151,7 @@ else
   expires = nil
 end
 local order
-for n = 15, #ARGV, 2 do
+for n = 6, #ARGV, 2 do
   if ARGV[n] == 'stages' then order = ARGV[n + 1] end
   fields[#fields + 1] = ARGV[n]
   fields[#fields + 1] = ARGV[n + 1]
@@ -167,14 +169,14 @@ for n = 1, #fields, 2000 do
 end
 if expires then
   -- The head outlives the stream: who reads a done job's last run needs no history.
-  local forget = ARGV[11] == '1' and 2 * ttl or ttl
+  local forget = over == '1' and 2 * ttl or ttl
   redis.call('PEXPIRE', head, math.ceil(forget + math.min(1000, ttl / 10)))
   redis.call('PEXPIRE', log, ttl)
 end
 local cursor = at.epoch .. '.' .. at.revision
 local text = cursor .. ' ' .. id
-if count > 0 then text = text .. '\\n' .. events .. '\\n' .. ARGV[9] end
-redis.call('PUBLISH', ARGV[14], text)
+if count > 0 then text = text .. '\\n' .. events .. '\\n' .. patches end
+redis.call('PUBLISH', channel, text)
 return cursor
 `,
 );
