@@ -8,7 +8,8 @@ import { fileURLToPath } from "node:url";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const adapters = ["ws-adapter", "http-adapter"];
-const packages = ["core", ...adapters, "client", "elements", "cli"];
+const many = ["redis-store", "bullmq-source"];
+const packages = ["core", ...adapters, ...many, "client", "elements", "cli"];
 const manifest = (path) => JSON.parse(readFileSync(join(path, "package.json"), "utf8"));
 const pins = manifest(root).devDependencies;
 const temp = mkdtempSync(join(tmpdir(), "workflow-monitor-consumers-"));
@@ -46,7 +47,7 @@ async function main() {
   await sockets.close();
   await monitor.close();
   await gone;
-  for (const [name, value] of Object.entries({ applyPatch, parseCursor, storeContract, adapterContract, engineContract })) {
+  for (const [name, value] of Object.entries({ applyPatch, parseCursor, storeContract, adapterContract, engineContract, redisStore, bullmqSource })) {
     if (typeof value !== "function") throw new Error(name + " is not exported");
   }
   if (CloseCode !== ProtocolCloseCode) throw new Error("index and ./protocol hold two copies");
@@ -64,6 +65,8 @@ const names = {
   "@org/workflow-monitor/testing": "{ adapterContract, engineContract, storeContract }",
   "@org/workflow-monitor-http": "{ workflowMonitorHttp }",
   "@org/workflow-monitor-ws": "{ attachWebSocket }",
+  "@org/workflow-monitor-redis": "{ redisStore }",
+  "@org/workflow-monitor-bullmq": "{ bullmqSource }",
   "@org/workflow-monitor-client": "{ createMonitorClient }",
   ws: "{ WebSocket }",
 };
@@ -87,6 +90,8 @@ import { CloseCode } from "@org/workflow-monitor/protocol";
 import { storeContract } from "@org/workflow-monitor/testing";
 import { workflowMonitorHttp } from "@org/workflow-monitor-http";
 import { attachWebSocket } from "@org/workflow-monitor-ws";
+import { redisStore } from "@org/workflow-monitor-redis";
+import { bullmqSource } from "@org/workflow-monitor-bullmq";
 import { createMonitorClient, type JobSnapshot } from "@org/workflow-monitor-client";
 import { useJob } from "@org/workflow-monitor-client/react";
 import { WebSocket } from "ws";
@@ -100,6 +105,13 @@ export async function last(): Promise<JobSnapshot> {
 export function Progress(): string {
   const { job, connection } = useJob("42");
   return \`\${job?.progress} \${connection?.state}\`;
+}
+
+export function node() {
+  const store: JobStore = redisStore({ url: "redis://localhost:6379" });
+  const monitor = createWorkflowMonitor({ authorize: allowAll, store });
+  const source = bullmqSource({ queues: ["a"], connection: { host: "localhost" }, mode: "flow" });
+  return [monitor.attach(source), source.close] as const;
 }
 
 export async function start(): Promise<string> {
@@ -144,7 +156,7 @@ function check(name, body) {
 
 /** A sibling that is missing from a package's dependencies is silently bundled into its dist. */
 function nothingInlined() {
-  for (const folder of adapters) {
+  for (const folder of [...adapters, ...many]) {
     const dist = join(root, "packages", folder, "dist");
     const files = readdirSync(dist).filter((file) => /\.c?js$/.test(file));
     const text = files.map((file) => readFileSync(join(dist, file), "utf8")).join("\n");
@@ -176,6 +188,8 @@ function install() {
     Object.values(packed).map(({ name, filename }) => [name, `file:./${filename}`]),
   );
   for (const name of ["fastify", "ws", "react", "typescript"]) dependencies[name] = pins[name];
+  const { bullmq, ioredis } = manifest(join(root, "packages/bullmq-source")).devDependencies;
+  Object.assign(dependencies, { bullmq, ioredis });
   for (const name of ["node", "react", "ws"])
     dependencies[`@types/${name}`] = pins[`@types/${name}`];
   writeFileSync(
