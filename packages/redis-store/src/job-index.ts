@@ -39,6 +39,11 @@ export class JobIndex {
     this.#keys = [`${prefix}{jobs}:entries`, `${prefix}{jobs}:expiry`];
   }
 
+  /** Redis was away, and may have lost what was written. */
+  forget(): void {
+    this.#known.clear();
+  }
+
   /** After an append. Does not wait, and does not fail. */
   note(job: JobState, cursor: Cursor, ttlMs: number): void {
     const { jobId } = job;

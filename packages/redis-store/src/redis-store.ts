@@ -1,8 +1,9 @@
 import { randomUUID } from "node:crypto";
-import type { JobRecord, JobStore, Logger } from "@org/workflow-monitor";
+import type { Cursor, JobRecord, JobState, JobStore, Logger } from "@org/workflow-monitor";
 import { printCursor, WorkflowMonitorError } from "@org/workflow-monitor";
 import type { RedisOptions } from "ioredis";
 import { Connection } from "./connection.js";
+import { Heads } from "./heads.js";
 import { JobIndex } from "./job-index.js";
 import { allFields, announced, changes, cursorOf, eventsOf, jobOf, keysOf } from "./layout.js";
 import * as scripts from "./scripts.js";
@@ -44,14 +45,27 @@ export function redisStore(options: RedisStoreOptions = {}): JobStore {
   const subscriptions = new Subscriptions(connection);
   const kept = `${historyBytes} ${keepMs}`;
   const index = new JobIndex(connection, prefix, logger);
+  const heads = new Heads();
+  connection.listen((there) => there || index.forget());
 
   return {
     async read(jobId, after) {
       connection.assertOpen();
       const { head, log } = keysOf(prefix, jobId);
+      const known = heads.get(jobId);
+      const has = known?.cursor ?? after;
       const from = after ? [after.epoch, after.revision] : [];
-      const reply = (await connection.run(scripts.read, [head, log], from)) as Read | null;
-      return reply ? recordOf(reply, after) : undefined;
+      const args = [has ? printCursor(has) : "-", ...from];
+      const reply = (await connection.run(scripts.read, [head, log], args)) as Read | null;
+      if (!reply) return undefined;
+      const [at, , , fields] = reply;
+      const cursor = cursorOf(at);
+      let job = known?.job;
+      if (fields.length > 0) {
+        job = jobOf(fields);
+        heads.set(jobId, cursor, job, sizeOf(fields));
+      }
+      return recordOf(reply, cursor, job, after);
     },
 
     async append(jobId, base, batch) {
@@ -140,12 +154,14 @@ export function redisStore(options: RedisStoreOptions = {}): JobStore {
 type Read = [cursor: string, carried: string, expired: number, fields: string[], events: string[]];
 
 function recordOf(
-  [at, carried, expired, fields, texts]: Read,
-  after: JobRecord["cursor"] | undefined,
-) {
-  const cursor = cursorOf(at);
+  [, carried, expired, , texts]: Read,
+  cursor: Cursor,
+  job: JobState | undefined,
+  after: Cursor | undefined,
+): JobRecord {
   const record: JobRecord = { cursor };
-  if (fields.length > 0) record.job = jobOf(fields);
+  const atHead = after?.epoch === cursor.epoch && after.revision === cursor.revision;
+  if (!atHead && job) record.job = job;
   if (after) {
     const known = after.epoch === cursor.epoch ? after.revision : 0;
     const missed = Math.max(0, cursor.revision - known);
@@ -156,6 +172,9 @@ function recordOf(
   if (expired) record.expired = true;
   return record;
 }
+
+const sizeOf = (texts: readonly string[]): number =>
+  texts.reduce((sum, { length }) => sum + length, 0);
 
 /** The options with their defaults. Throws a TypeError or a RangeError. */
 function checked(options: RedisStoreOptions) {

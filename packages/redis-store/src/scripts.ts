@@ -65,6 +65,10 @@ base_revision, count, ttl = tonumber(base_revision), tonumber(count), tonumber(t
 history, keep, whole = tonumber(history), tonumber(keep), whole == '1'
 local at = stand(head, life)
 local begins = false
+if at and at.former and at.former.epoch == base_epoch and at.former.revision == base_revision then
+  -- The publisher has not seen the restart, and nothing was lost.
+  base_epoch, base_revision = at.epoch, at.revision
+end
 if not at then
   begins = true
   at = { carried = base or '' }
@@ -73,8 +77,8 @@ elseif at.epoch == base_epoch and at.revision == base_revision then
     begins = true
     at.carried = with(at.carried, base)
   end
-elseif at.former and at.former.epoch == base_epoch and at.former.revision <= base_revision then
-  -- The publisher knows all that is here, and perhaps more.
+elseif at.former and at.former.epoch == base_epoch and at.former.revision < base_revision then
+  -- The publisher knows all that is here, and more.
   begins = true
   at.carried = with(at.carried, base)
 else
@@ -182,28 +186,26 @@ return cursor
 );
 
 /**
- * KEYS head, log · ARGV run id, epoch and revision of the reader's cursor ('' for none): nil, or the
- * cursor, what it carries, whether its time is over, the head's fields ({} at the head), the texts of
- * the events since, batch by batch.
+ * KEYS head, log · ARGV run id, the cursor of the state that the reader has (or -), and, if it asks for
+ * history, epoch and revision after which: nil, or the cursor, what it carries, whether its time is
+ * over, the head's fields (none when the reader has them), the texts of the events, batch by batch.
  */
 export const read = script(
   2,
   `${STAND}
 local at = stand(KEYS[1], ARGV[1])
 if not at then return nil end
-local fields = {}
-if ARGV[2] ~= at.epoch or tonumber(ARGV[3]) ~= at.revision then
-  fields = redis.call('HGETALL', KEYS[1])
-end
+local cursor = at.epoch .. '.' .. at.revision
+local fields = ARGV[2] ~= cursor and redis.call('HGETALL', KEYS[1]) or {}
 local events = {}
-if ARGV[2] and not at.former then
-  local from = ARGV[2] == at.epoch and (tonumber(ARGV[3]) + 1) .. '-0' or '-'
+if ARGV[3] and not at.former then
+  local from = ARGV[3] == at.epoch and (tonumber(ARGV[4]) + 1) .. '-0' or '-'
   for _, entry in ipairs(redis.call('XRANGE', KEYS[2], from, '+')) do
     events[#events + 1] = entry[2][8]
   end
 end
 local expired = now() >= at.expires and 1 or 0
-return { at.epoch .. '.' .. at.revision, at.carried, expired, fields, events }
+return { cursor, at.carried, expired, fields, events }
 `,
 );
 
