@@ -78,16 +78,13 @@ export function fold(
     }
   }
 
-  const overtakers = coalesce(steps);
-  const kept =
-    overtakers.size === 0
-      ? steps
-      : replay(
-          steps[0]?.before as JobState,
-          steps.filter((s) => !overtakers.has(s)),
-          maxStages,
-        );
-  const places = new Map(steps.filter((s) => !overtakers.has(s)).map((step, at) => [step, at + 1]));
+  const overtakers = steps.length > 1 ? coalesce(steps) : NONE;
+  const stay = overtakers.size === 0 ? steps : steps.filter((step) => !overtakers.has(step));
+  const kept = stay === steps ? steps : replay(steps[0]?.before as JobState, stay, maxStages);
+  const places = new Map<Step, number>();
+  stay.forEach((step, at) => {
+    places.set(step, at + 1);
+  });
   const placeOf = (step: Step): number => places.get(overtakers.get(step) ?? step) ?? 0;
   let reached = 0;
   const outcomes = effects.map(({ step, refused }): Outcome => {
@@ -102,6 +99,8 @@ export function fold(
   });
   return { job: kept.at(-1)?.job ?? base.job, revisions, steps: kept, outcomes };
 }
+
+const NONE: ReadonlyMap<Step, Step> = new Map();
 
 /** An update of a transition always says the status, also when the engine only implied it. */
 function complete(event: WorkflowEvent, text: string, before: JobState, after: JobState): Stamped {

@@ -1,4 +1,4 @@
-import { randomUUID } from "node:crypto";
+import { randomBytes } from "node:crypto";
 import { closedError, toMonitorError, WorkflowMonitorError } from "./errors.js";
 import type { WorkflowEvent } from "./events.js";
 import { type Base, type Folded, fold, type Stamped, type Step } from "./fold.js";
@@ -110,7 +110,7 @@ export class Lane {
 
   async #append(batch: Waiting[]): Promise<void> {
     const { store, limits } = this.#context;
-    const id = randomUUID();
+    const id = batchId();
     /** What an append of unknown outcome would have stored. */
     let attempted: Folded | undefined;
     for (let conflicts = 0; conflicts < MAX_CONFLICTS; conflicts++) {
@@ -240,7 +240,7 @@ export class Lane {
     const carried = { job: known.job, expired: false, ids: NO_IDS };
     const job = fold(this.jobId, carried, events.map(stamped), limits.stages).job ?? known.job;
     const { ttlMs, until } = this.#lifetime(job);
-    const batch = { id: randomUUID(), revisions: [], job, ttlMs, carries: known.cursor };
+    const batch = { id: batchId(), revisions: [], job, ttlMs, carries: known.cursor };
     try {
       const cursor = await store.append(this.jobId, base, batch);
       if (!cursor) return;
@@ -291,6 +291,11 @@ export class Lane {
     });
   }
 }
+
+/** Random once a process, then counted: a UUID for each batch would cost more than its look-up. */
+const PROCESS = randomBytes(12).toString("base64url");
+let batches = 0;
+const batchId = (): string => `${PROCESS}.${(++batches).toString(36)}`;
 
 const isClosed = (thrown: unknown) => toMonitorError(thrown, "internal", "").code === "closed";
 
