@@ -304,7 +304,7 @@ describe("ids", () => {
     refuses(() => jobEvent({ jobId }));
   });
 
-  const controls = [..."\0\u0001\b\t\n\v\f\r\u001f\u007f\u0080\u0085\u009f"];
+  const controls = [..."\0\u0001\b\t\n\v\f\r\u001f\u007f\u0080\u0085\u009f", "\ud83d", "\ude00"];
 
   test.each(
     controls.map((char) => [`U+${char.charCodeAt(0).toString(16).padStart(4, "0")}`, char]),

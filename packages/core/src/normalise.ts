@@ -52,8 +52,9 @@ const MAX_EVENT_BYTES = 1024 * 1024;
 
 const HOSTILE = new Set(["__proto__", "constructor", "prototype"]);
 const HOSTILE_JSON_KEY = /"(?:__proto__|constructor|prototype)":/;
+/** And halves of surrogate pairs: they have no UTF-8, so that stores and lines would change them. */
 // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it looks for
-const CONTROL = /[\u0000-\u001f\u007f-\u009f\u2028\u2029]/;
+const CONTROL = /[\u0000-\u001f\u007f-\u009f\u2028\u2029\p{Surrogate}]/u;
 
 type Fields = Record<string, unknown>;
 
