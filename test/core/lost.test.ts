@@ -144,6 +144,37 @@ test("[R18] two that knew different things of a lost job agree in the end", asyn
   expect((await one.say({ reason: "on" })).epoch).toBe(cursor.epoch);
 });
 
+test("[R18] what somebody who knew more brings back meanwhile stays", async () => {
+  const { store, replace } = replaceable();
+  let reads = 0;
+  let beforeRead = async (_read: number) => {};
+  const mine = publisher({
+    ...store,
+    async read(...args) {
+      reads += 1;
+      await beforeRead(reads);
+      return store.read(...args);
+    },
+  });
+  const theirs = publisher(store);
+  await mine.say({ status: "running" });
+  const last = await theirs.say({ message: "theirs" });
+  const known = (await record(store))?.job;
+  if (!known) throw new Error("no job");
+  const next = replace();
+  const lost = { id: "a", revisions: [], job: { ...known, message: null }, ttlMs: 60_000 };
+  await next.append("j", null, { ...lost, carries: { epoch: "aaaaaaaaaaaa", revision: 1 } });
+  // It finds the log behind, and reads all of it; in between the other one has brought back what it knows.
+  const first = reads + 1;
+  beforeRead = async (read) => {
+    const cursor = (await next.read("j"))?.cursor;
+    if (read === first + 1 && cursor)
+      await next.append("j", cursor, { ...lost, id: "b", job: known, carries: last });
+  };
+  await mine.say({ reason: "news" });
+  expect((await record(store))?.job).toMatchObject({ message: "theirs", reason: "news" });
+});
+
 test("[R1] a batch that is stored after it was looked up in vain counts once", async () => {
   const inner = memoryStore({ clock });
   let late: (() => Promise<unknown>) | undefined;

@@ -231,6 +231,7 @@ export class Lane {
   async #carry(known: Acknowledged, lost: JobRecord | undefined): Promise<void> {
     const { logger, store, limits } = this.#context;
     const record = lost && (await this.#ask(ORIGIN));
+    if (record && contains(record, known.cursor)) return; // by somebody else, in between
     const { cursor: base = null, events = [] } = record ?? {};
     if (base && events.length < base.revision) {
       // History does not reach back to where it parted: what it has is newer than what is known here.
