@@ -11,6 +11,12 @@ import type { Connection } from "./connection.js";
 import { cursorOf, keysOf, summaryOf } from "./layout.js";
 import { index, page, summary, unindex } from "./scripts.js";
 
+/** What was written of a job; labels that did not change are the same object. */
+interface Known extends Pick<JobState, "status" | "labels"> {
+  epoch: string;
+  until: number;
+}
+
 /** Jobs of which this process knows what stands in the index. */
 const KNOWN_JOBS = 10_000;
 /** So many are looked at for one page; with fewer rows than asked for, it says where to go on. */
@@ -29,7 +35,7 @@ export class JobIndex {
   readonly #logger: Logger;
   readonly #keys: [entries: string, expiry: string];
   /** What was written last, in order of use. */
-  readonly #known = new Map<string, Pick<JobState, "status" | "labels"> & { until: number }>();
+  readonly #known = new Map<string, Known>();
   readonly #writing = new Set<Promise<unknown>>();
 
   constructor(connection: Connection, prefix: string, logger: Logger) {
@@ -39,21 +45,18 @@ export class JobIndex {
     this.#keys = [`${prefix}{jobs}:entries`, `${prefix}{jobs}:expiry`];
   }
 
-  /** Redis was away, and may have lost what was written. */
-  forget(): void {
-    this.#known.clear();
-  }
-
   /** After an append. Does not wait, and does not fail. */
   note(job: JobState, cursor: Cursor, ttlMs: number): void {
     const { jobId } = job;
     const now = Date.now();
     const { status, labels } = job;
     const known = this.#known.get(jobId);
-    // Labels that did not change are the same object.
-    if (known?.status === status && known.labels === labels && now < known.until) return;
+    const { epoch } = cursor;
+    // With another epoch begins another life of the job: what took the last one may have taken the index.
+    const same = known?.epoch === epoch && known.status === status && known.labels === labels;
+    if (same && now < known.until) return;
     this.#known.delete(jobId);
-    this.#known.set(jobId, { status, labels, until: now + ttlMs * RENEWED_AFTER });
+    this.#known.set(jobId, { epoch, status, labels, until: now + ttlMs * RENEWED_AFTER });
     if (this.#known.size > KNOWN_JOBS)
       this.#known.delete(this.#known.keys().next().value as string);
     const work: Promise<unknown> = this.#write(job, cursor, now + ttlMs)

@@ -46,7 +46,6 @@ export function redisStore(options: RedisStoreOptions = {}): JobStore {
   const kept = `${historyBytes} ${keepMs}`;
   const index = new JobIndex(connection, prefix, logger);
   const heads = new Heads();
-  connection.listen((there) => there || index.forget());
 
   return {
     async read(jobId, after) {

@@ -86,6 +86,17 @@ else
 end
 if begins and not whole then return 'whole' end
 local time = now()
+-- Stages that are gone: found before anything is written, since what Redis cannot read as JSON ends the script.
+local gone = {}
+for n = 6, #ARGV, 2 do
+  if ARGV[n] == 'stages' and not begins then
+    local stay = {}
+    for _, name in ipairs(cjson.decode(ARGV[n + 1])) do stay[name] = true end
+    for _, name in ipairs(cjson.decode(redis.call('HGET', head, 'stages'))) do
+      if not stay[name] then gone[#gone + 1] = 's:' .. name end
+    end
+  end
+end
 -- The stream has to be there: one that was evicted takes its head with it.
 local continues = not begins and not at.former and at.revision > 0
 if continues then
@@ -106,7 +117,8 @@ end
 if begins then
   redis.call('DEL', head)
   if carries ~= '-' then at.carried = with(at.carried, carries) end
-  at.epoch = string.sub(redis.sha1hex(id), 1, 12)
+  -- A batch may be appended again after a loss: its name alone would not do.
+  at.epoch = string.sub(redis.sha1hex(id .. life .. table.concat(redis.call('TIME'), '.')), 1, 12)
   at.revision = 0
   at.expires = nil
 end
@@ -154,19 +166,9 @@ if not at.expires or math.abs(expires - at.expires) > ttl / 100 or not continues
 else
   expires = nil
 end
-local order
-for n = 6, #ARGV, 2 do
-  if ARGV[n] == 'stages' then order = ARGV[n + 1] end
-  fields[#fields + 1] = ARGV[n]
-  fields[#fields + 1] = ARGV[n + 1]
-end
--- Stages that are gone.
-if order and not begins then
-  local stay = {}
-  for _, name in ipairs(cjson.decode(order)) do stay[name] = true end
-  for _, name in ipairs(cjson.decode(redis.call('HGET', head, 'stages'))) do
-    if not stay[name] then redis.call('HDEL', head, 's:' .. name) end
-  end
+for n = 6, #ARGV do fields[#fields + 1] = ARGV[n] end
+for n = 1, #gone, 2000 do
+  redis.call('HDEL', head, unpack(gone, n, math.min(n + 1999, #gone)))
 end
 for n = 1, #fields, 2000 do
   redis.call('HSET', head, unpack(fields, n, math.min(n + 1999, #fields)))
