@@ -196,8 +196,11 @@ export class Connection {
 
   async #subscribeAll(): Promise<void> {
     const channels = [...this.#channels];
-    for (let at = 0; at < channels.length; at += 1_000)
-      await this.#subscriber.subscribe(...channels.slice(at, at + 1_000));
+    for (let at = 0; at < channels.length; at += 1_000) {
+      // Some may have been given up while the ones before were subscribed.
+      const some = channels.slice(at, at + 1_000).filter((name) => this.#channels.has(name));
+      if (some.length > 0) await this.#subscriber.subscribe(...some);
+    }
   }
 
   #look(): void {
