@@ -159,8 +159,9 @@ if at.carried ~= '' and not continues then
   fields[#fields + 1] = table.concat(cursors, ' ', math.max(1, #cursors - 15))
 end
 local expires = time + ttl
--- Not at each event of a burst.
-if not at.expires or math.abs(expires - at.expires) > ttl / 100 or not continues then
+-- Not at each event of a burst; but the last one has another time than those before.
+local done = over == '1'
+if not at.expires or math.abs(expires - at.expires) > ttl / 100 or not continues or done then
   fields[#fields + 1] = 'expires'
   fields[#fields + 1] = expires
 else
@@ -175,7 +176,7 @@ for n = 1, #fields, 2000 do
 end
 if expires then
   -- The head outlives the stream: who reads a done job's last run needs no history.
-  local forget = over == '1' and 2 * ttl or ttl
+  local forget = done and 2 * ttl or ttl
   redis.call('PEXPIRE', head, math.ceil(forget + math.min(1000, ttl / 10)))
   redis.call('PEXPIRE', log, ttl)
 end
