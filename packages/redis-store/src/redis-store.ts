@@ -181,13 +181,19 @@ function checked(options: RedisStoreOptions) {
   const { historyBytes = 1024 * 1024, keepMs = 30_000, timeoutMs = 5_000 } = options;
   if (url !== undefined && !/^rediss?:\/\//.test(url))
     throw new TypeError(`url must begin with redis:// or rediss://, not ${JSON.stringify(url)}.`);
+  if (redis !== undefined && (typeof redis !== "object" || redis === null))
+    throw new TypeError("redis must be an object: options of ioredis.");
   if (redis?.keyPrefix) throw new TypeError("redis.keyPrefix is not supported: use prefix.");
   if (typeof prefix !== "string" || /[{}\s]/.test(prefix))
     throw new TypeError("prefix must be a text without braces and spaces.");
   for (const [name, value] of Object.entries({ historyBytes, keepMs, timeoutMs })) {
     const least = name === "keepMs" ? 0 : 1;
-    if (!(value >= least && value < 2 ** 31))
+    if (!(typeof value === "number" && value >= least && value < 2 ** 31))
       throw new RangeError(`${name} must be a number from ${least}, not ${value}.`);
+  }
+  for (const level of ["debug", "info", "warn", "error"] as const) {
+    if (typeof logger?.[level] !== "function")
+      throw new TypeError(`logger must have a function ${level}.`);
   }
   return { url, redis, prefix, historyBytes, keepMs, timeoutMs, logger };
 }
