@@ -21,9 +21,10 @@ export type Store = JobStore & Required<Pick<JobStore, "list" | "health" | "conn
 const TTL_MS = 3_600_000;
 const CREATED = "2026-01-01T00:00:00.000Z";
 
-/** A store on a Redis of 127.0.0.1, closed at the end of the test. */
-export function storeOn(port: number, options: RedisStoreOptions = {}): Store {
-  const store = redisStore({ url: `redis://127.0.0.1:${port}`, ...options }) as Store;
+/** A store on a Redis of 127.0.0.1, or wherever `options` say, closed at the end of the test. */
+export function storeOn(port: number | undefined, options: RedisStoreOptions = {}): Store {
+  const url = `redis://127.0.0.1:${port}`;
+  const store = redisStore({ ...(port !== undefined && { url }), ...options }) as Store;
   onTestFinished(() => store.close());
   return store;
 }
@@ -61,7 +62,7 @@ export interface Publisher {
 
 /** A monitor with a store of its own, closed at the end of the test. */
 export function publisherOn(
-  port: number,
+  port: number | undefined,
   {
     store: storeOptions = {},
     ...options

@@ -5,7 +5,7 @@ import { type AddressInfo, connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-const EXECUTABLE = process.env.REDIS_SERVER ?? "redis-server";
+export const EXECUTABLE = process.env.REDIS_SERVER ?? "redis-server";
 const isMissing = spawnSync(EXECUTABLE, ["--version"]).status !== 0;
 
 /** Whether to leave out what needs a Redis: never where REQUIRE_SERVICES is set. */
@@ -78,7 +78,7 @@ export async function startRedis({
   };
 }
 
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   const probe = createServer().listen(0, "127.0.0.1");
   await once(probe, "listening");
   const { port } = probe.address() as AddressInfo;
@@ -88,7 +88,7 @@ async function freePort(): Promise<number> {
 }
 
 /** Waits until PING is answered with PONG: while it loads its data, it is not. */
-async function answering(port: number, server: ChildProcess): Promise<void> {
+export async function answering(port: number, server: ChildProcess): Promise<void> {
   for (const end = Date.now() + 10_000; Date.now() < end; ) {
     if (server.exitCode !== null || server.pid === undefined) break;
     const pong = await new Promise<boolean>((resolve) => {
