@@ -228,6 +228,73 @@ describe("a history", () => {
     expect(history.violations().join()).toMatch(/ann over ws, .*: never reached the head/);
   });
 
+  test("allows in a lost epoch what its publisher was acknowledged in the next one", () => {
+    const next = "zzzzzzzzzzzz";
+    const said = (message: string) => ({ type: "job", jobId: JOB, message }) as const;
+    const play = (seen: string) => {
+      const { history, snapshot, update } = watched();
+      history.published(JOB, cursorAt(1), said("1"));
+      snapshot(1);
+      update(2, { event: `{"type":"job","message":"${seen}"}` });
+      snapshot(0, { epoch: next });
+      snapshot(1, { epoch: next });
+      history.published(JOB, { epoch: next, revision: 1 }, said("again"));
+      history.head(JOB, { epoch: next, revision: 1 });
+      return history;
+    };
+    play("again").check();
+    expect(play("other").violations().join()).toMatch(/seen, but only .*\.1 was published/);
+  });
+
+  test("knows the events of unknown outcome from those that nobody published", () => {
+    const { history, snapshot, update } = watched();
+    const said = (message: string) => ({ type: "job", jobId: JOB, message }) as const;
+    history.published(JOB, cursorAt(1), said("1"));
+    snapshot(1);
+    update(2);
+    update(3);
+    // They changed nothing, and were told where the job stood.
+    history.published(JOB, cursorAt(2), said("nothing new"));
+    history.published(JOB, cursorAt(3), said("nothing new"));
+    history.indeterminate(JOB, said("2"));
+    expect(history.violations()).toEqual([
+      `ann over ws, job ${JOB}, ${printCursor(cursorAt(3))}: the event is none of those that were acknowledged here`,
+    ]);
+    history.indeterminate(JOB);
+    history.check();
+  });
+
+  test("takes a poll of a job that is over for its end", () => {
+    const polled = (status: string) => {
+      const history = createHistory();
+      history.published(JOB, cursorAt(1));
+      const text = jobAt(1, 1, status);
+      history.polled({ viewer: "bob", transport: "poll", jobId: JOB, text });
+      history.head(JOB, { epoch: "zzzzzzzzzzzz", revision: 0 });
+      return history;
+    };
+    const behind = /bob over poll, .*: never reached the head/;
+    expect(polled("running").violations().join()).toMatch(behind);
+    const history = polled("completed");
+    history.check();
+    history.joined({ viewer: "bob", jobId: JOB });
+    expect(history.violations().join()).toMatch(behind);
+    history.finished("bob", JOB); // 304, without a body
+    history.check();
+  });
+
+  test("finds a viewer that was told to stop before the end", () => {
+    const { history, snapshot } = watched();
+    history.published(JOB, cursorAt(1));
+    history.finished("ann", JOB);
+    history.joined({ viewer: "ann", jobId: JOB });
+    snapshot(1);
+    history.finished("ann", JOB);
+    const found = history.violations();
+    expect(found[0]).toMatch(/no cursor: told that it is over, but the job is undefined/);
+    expect(found[1]).toMatch(/told that it is over, but the job is running/);
+  });
+
   test("takes jobs of another shape, with their cursor from the tag", () => {
     const { history, snapshot } = watched();
     const cursor = cursorAt(3);

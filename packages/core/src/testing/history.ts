@@ -54,8 +54,11 @@ export interface History {
    * event, it is compared with what viewers get at that revision.
    */
   published(jobId: string, cursor: Cursor, event?: PublishedEvent | WorkflowEvent): void;
-  /** A publish of which nobody knows whether it is stored: its publisher died, or it rejected late. */
-  indeterminate(jobId: string): void;
+  /**
+   * A publish of which nobody knows whether it is stored: its publisher died, or it rejected late. With
+   * the event of each of them, other events are still compared with what was acknowledged.
+   */
+  indeterminate(jobId: string, event?: PublishedEvent | WorkflowEvent): void;
   /** The head as the store has it when everything is published: nothing lies beyond, and everybody gets there. */
   head(jobId: string, cursor: Cursor, job?: JobSnapshot): void;
   /**
@@ -66,6 +69,11 @@ export interface History {
   joined(join: { viewer: string; jobId: string; after?: Cursor | string | null }): void;
   observe(frame: ObservedFrame): void;
   polled(poll: ObservedPoll): void;
+  /**
+   * The viewer was told without a frame that it has everything of a job that is over: 204 to its event
+   * stream, 304 without `Retry-After` to its poll.
+   */
+  finished(viewer: string, jobId: string): void;
   /** The viewer stopped watching the job, or all jobs: it need not reach the head. */
   gaveUp(viewer: string, jobId?: string): void;
   /** Checks a job that is over, and lets go of all but the violations: a soak can go on for ever. */
@@ -151,8 +159,8 @@ export function createHistory(): History {
       counts.published += 1;
       jobOf(jobId).log.acknowledge(cursor, event);
     },
-    indeterminate(jobId) {
-      jobOf(jobId).log.indeterminate += 1;
+    indeterminate(jobId, event) {
+      jobOf(jobId).log.doubt(event);
     },
     head(jobId, { epoch, revision }, job) {
       jobOf(jobId).log.setHead({ epoch, revision }, job);
@@ -163,6 +171,9 @@ export function createHistory(): History {
     },
     observe,
     polled,
+    finished(viewer, jobId) {
+      viewerOf(viewer, jobId).finished();
+    },
     gaveUp(viewer, jobId) {
       if (jobId === undefined) givenUp.add(viewer);
       else viewerOf(viewer, jobId).gaveUp = true;

@@ -69,7 +69,7 @@ const identify = ({ type, stage, id, message }: EventIdentity): number =>
 export class ObservedLog {
   readonly jobId: string;
   /** Publishes of which nobody knows whether they are stored: each may have made one revision. */
-  indeterminate = 0;
+  readonly indeterminate = { count: 0, anonymous: false, events: new Set<number>() };
   readonly #report: (violation: string) => void;
   readonly #epochs = new Map<string, Epoch>();
   #latest: string | undefined;
@@ -104,6 +104,13 @@ export class ObservedLog {
       known.acknowledged ??= new Set();
       known.acknowledged.add(identify(event));
     }
+  }
+
+  /** Nobody knows whether, and where, this was stored. */
+  doubt(event: EventIdentity | undefined): void {
+    this.indeterminate.count += 1;
+    if (event) this.indeterminate.events.add(identify(event));
+    else this.indeterminate.anonymous = true;
   }
 
   /** The store's last word. */
@@ -203,7 +210,7 @@ export class ObservedLog {
   /** What does not fit together now that everything is recorded. */
   finish(): string[] {
     const found: string[] = [];
-    if (!this.#acknowledgedAny && !this.#head && this.indeterminate === 0 && this.#latest) {
+    if (!this.#acknowledgedAny && !this.#head && this.indeterminate.count === 0 && this.#latest) {
       return [`job ${this.jobId} was seen, but nothing is recorded as published`];
     }
     for (const [name, epoch] of this.#epochs) {
@@ -213,12 +220,38 @@ export class ObservedLog {
         const cursor = { epoch: name, revision: acknowledged };
         found.push(this.say("publisher", cursor, `acknowledged, but the head is ${name}.${told}`));
       }
-      const most = told ?? acknowledged + this.indeterminate;
+      const most = told ?? acknowledged + this.indeterminate.count + this.#elsewhere(name, epoch);
       if (seen.revision > most) {
         const cursor = { epoch: name, revision: seen.revision };
         found.push(this.say(seen.by, cursor, `seen, but only ${name}.${most} was published`));
       }
-      if (this.indeterminate === 0) found.push(...this.#foreignEvents(name, epoch));
+      if (!this.indeterminate.anonymous) found.push(...this.#foreignEvents(name, epoch));
+    }
+    return found;
+  }
+
+  /**
+   * How many revisions beyond the last one acknowledged in an epoch were acknowledged in another: the
+   * store had them, and lost the log before it could tell their publisher, who said them again.
+   */
+  #elsewhere(name: string, { revisions, acknowledged }: Epoch): number {
+    if (this.#epochs.size === 1) return 0;
+    const elsewhere = this.#acknowledgedOutside(name);
+    let count = 0;
+    for (const [revision, { identity }] of revisions) {
+      if (revision <= acknowledged) continue;
+      // Nobody saw the event of some: those who came to it skipped it.
+      if (identity === undefined || elsewhere.has(identity)) count += 1;
+    }
+    return count;
+  }
+
+  #acknowledgedOutside(name: string): Set<number> {
+    const found = new Set<number>();
+    for (const [other, { revisions }] of this.#epochs) {
+      if (other === name) continue;
+      for (const { acknowledged } of revisions.values())
+        for (const identity of acknowledged ?? []) found.add(identity);
     }
     return found;
   }
@@ -226,9 +259,11 @@ export class ObservedLog {
   /** Events that nobody published where they were seen. */
   #foreignEvents(name: string, { revisions }: Epoch): string[] {
     const found: string[] = [];
+    const elsewhere = this.#acknowledgedOutside(name);
     for (const [revision, { event, identity, acknowledged, anonymous }] of revisions) {
       if (!event || identity === undefined || !acknowledged || anonymous) continue;
-      if (acknowledged.has(identity)) continue;
+      if (acknowledged.has(identity) || this.indeterminate.events.has(identity)) continue;
+      if (elsewhere.has(identity)) continue;
       const what = "the event is none of those that were acknowledged here";
       found.push(this.say(event.by, { epoch: name, revision }, what));
     }

@@ -37,6 +37,8 @@ export class ObservedViewer {
   /** The next frame must be a snapshot. */
   #fresh = true;
   #ended = false;
+  /** A poll told that the job is over, which is an end without a frame. */
+  #polledEnd = false;
   /** What the next patch is applied to. */
   #job: JobSnapshot | undefined;
 
@@ -51,6 +53,7 @@ export class ObservedViewer {
   joined(after: Cursor | null | undefined): void {
     this.#fresh = true;
     this.#ended = false;
+    this.#polledEnd = false;
     if (after === undefined) return;
     this.#cursor = after;
     this.#left.clear();
@@ -83,6 +86,16 @@ export class ObservedViewer {
     this.#job = undefined;
     this.#fresh = true;
     this.#ended = false;
+    this.#polledEnd = this.#log.stateAt(cursor)?.done === true;
+  }
+
+  /** It was told, without a frame, that it has everything of a job that is over. */
+  finished(): void {
+    const cursor = this.#cursor;
+    const state = cursor && this.#log.stateAt(cursor);
+    if (!cursor || state?.done === false)
+      this.#violation(cursor, `told that it is over, but the job is ${state?.status}`);
+    this.#ended = true;
   }
 
   #snapshot(cursor: Cursor, frame: FrameMembers): void {
@@ -102,6 +115,7 @@ export class ObservedViewer {
     this.#moveTo(cursor);
     this.#takeJob(cursor, frame.get("job"));
     const done = this.#log.stateAt(cursor)?.done;
+    this.#polledEnd = done === true && isPolling(this.#transport);
     if (done !== undefined && frame.get("done") !== String(done)) {
       this.#violation(cursor, `the snapshot says done ${frame.get("done")}, its job ${done}`);
     }
@@ -195,7 +209,8 @@ export class ObservedViewer {
     const from = this.#cursor;
     if (this.gaveUp || !head) return [];
     const arrived = from?.epoch === head.epoch && from.revision >= head.revision;
-    if (arrived || (from && this.#ended && this.#endedBefore(from, head))) return [];
+    const ended = this.#ended || this.#polledEnd;
+    if (arrived || (from && ended && this.#endedBefore(from, head))) return [];
     const acknowledged = this.#log.acknowledgedIn(head.epoch);
     const seen = from?.epoch === head.epoch ? from.revision : 0;
     const unseen =
@@ -228,6 +243,9 @@ export class ObservedViewer {
     this.#log.report(this.#by, cursor, what);
   }
 }
+
+const isPolling = (transport: Transport | undefined): boolean =>
+  transport === "poll" || transport === "long-poll";
 
 /** A member's value; undefined when there is none, or none that can be read. */
 export function parsed(frame: FrameMembers, key: string): unknown {
