@@ -1,6 +1,6 @@
-import { fork } from "node:child_process";
+import { type ChildProcess, fork, type StdioOptions } from "node:child_process";
 
-type Calls<C> = { [K in keyof C]: (...args: never[]) => Promise<unknown> };
+export type Calls<C> = { [K in keyof C]: (...args: never[]) => Promise<unknown> };
 
 /** The side that answers. */
 export function answer<C extends Calls<C>>(calls: C): void {
@@ -19,14 +19,19 @@ export interface Child<C extends Calls<C>> {
   stop(): void;
   /** Without a word. */
   kill(): void;
+  readonly process: ChildProcess;
 }
 
 /** The side that asks: a process of its own. */
 export function start<C extends Calls<C>>(
   file: string,
   execArgv: readonly string[] = ["--enable-source-maps"],
+  stdio: StdioOptions = "inherit",
 ): Child<C> {
-  const child = fork(file, { execArgv: ["--expose-gc", ...execArgv] });
+  const child = fork(file, {
+    execArgv: ["--expose-gc", ...execArgv],
+    ...(stdio !== "inherit" && { stdio }),
+  });
   const waiting = new Map<number, { resolve(value: unknown): void; reject(error: Error): void }>();
   let lastId = 0;
   child.on("message", (message: { id: number; value?: unknown; error?: string }) => {
@@ -39,6 +44,7 @@ export function start<C extends Calls<C>>(
     for (const { reject } of waiting.values()) reject(new Error(`A child exited with ${code}.`));
   });
   return {
+    process: child,
     call(name, ...args) {
       lastId += 1;
       const id = lastId;

@@ -100,11 +100,11 @@ function join(client: Socket, server: Socket, shapes: Record<Direction, Shape>, 
 
 /**
  * A proxy in front of a port of 127.0.0.1 that does to connections what networks do. It does nothing
- * by itself and nothing at random; time passes only where the fault is time, on the given clock.
- * Closed at the end of the test.
+ * by itself and nothing at random; time passes only where the fault is time, on the given clock. A
+ * function tells where each new connection goes. Closed at the end of the test.
  */
 export async function startFaultProxy(
-  port: number,
+  target: number | (() => number),
   { clock = systemClock }: { clock?: Clock } = {},
 ): Promise<FaultProxy> {
   const open = new Set<ReturnType<typeof join>>();
@@ -118,6 +118,7 @@ export async function startFaultProxy(
       client.resetAndDestroy();
       return;
     }
+    const port = typeof target === "number" ? target : target();
     const server = connect({ host: "127.0.0.1", port, allowHalfOpen: true, noDelay: true });
     const joined = join(client, server, shapes, clock);
     open.add(joined);

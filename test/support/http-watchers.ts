@@ -1,6 +1,6 @@
 import { type ClientRequest, type IncomingMessage, request } from "node:http";
 import type { Mode } from "@org/workflow-monitor";
-import type { WatcherTransport } from "./watchers.js";
+import type { WatcherTransport, WireListener } from "./watchers.js";
 
 /** One GET, aborted with the signal; undefined when that, or the line, ended it. */
 function get(
@@ -8,12 +8,14 @@ function get(
   path: string,
   headers: Record<string, string>,
   signal: AbortSignal,
+  wire: WireListener,
 ): Promise<IncomingMessage | undefined> {
   return new Promise((resolve) => {
     const sent: ClientRequest = request(
       { host: "127.0.0.1", port, path, headers, agent: false, signal },
       (response) => {
         response.on("error", () => {});
+        wire.answered?.(response.statusCode as number, response.headers);
         resolve(response);
       },
     );
@@ -31,6 +33,14 @@ async function* chunks(response: IncomingMessage): AsyncGenerator<string> {
   }
 }
 
+/** Of a whole answer of 200. */
+async function bodyOf(response: IncomingMessage | undefined): Promise<string | undefined> {
+  if (response?.statusCode !== 200) return undefined;
+  let text = "";
+  for await (const chunk of chunks(response)) text += chunk;
+  return response.complete ? text : undefined;
+}
+
 const pathOf = (jobId: string, query: Record<string, string | undefined>): string => {
   const given = Object.entries(query).filter(
     (pair): pair is [string, string] => pair[1] !== undefined,
@@ -39,14 +49,18 @@ const pathOf = (jobId: string, query: Record<string, string | undefined>): strin
 };
 
 /** Server-sent events; the cursor goes where an EventSource, or the first request, puts it. */
-export const overEventStream = (port: number, mode: Mode = "full"): WatcherTransport => ({
+export const overEventStream = (
+  port: number,
+  mode: Mode = "full",
+  wire: WireListener = {},
+): WatcherTransport => ({
   transport: "sse",
   async *connect(jobId, after, signal, finish) {
     const headers = {
       accept: "text/event-stream",
       ...(after !== undefined && { "last-event-id": after }),
     };
-    const response = await get(port, pathOf(jobId, { mode }), headers, signal);
+    const response = await get(port, pathOf(jobId, { mode }), headers, signal, wire);
     if (response?.statusCode === 204) finish();
     if (response?.statusCode !== 200) return;
     let text = "";
@@ -62,15 +76,35 @@ export const overEventStream = (port: number, mode: Mode = "full"): WatcherTrans
 });
 
 /** Polls for events; with `wait` (seconds) long-polls. */
-export const overEventPoll = (port: number, wait?: number): WatcherTransport => ({
+export const overEventPoll = (
+  port: number,
+  wait?: number,
+  wire: WireListener = {},
+): WatcherTransport => ({
   transport: wait === undefined ? "poll" : "long-poll",
   async *connect(jobId, after, signal, finish) {
-    const response = await get(port, pathOf(jobId, { after, wait: wait?.toString() }), {}, signal);
-    if (response?.statusCode !== 200) return;
-    let text = "";
-    for await (const chunk of chunks(response)) text += chunk;
-    if (!response.complete) return;
+    const path = pathOf(jobId, { after, wait: wait?.toString() });
+    const response = await get(port, path, {}, signal, wire);
+    const text = await bodyOf(response);
+    if (text === undefined) return;
     if ((JSON.parse(text) as { done: boolean }).done) finish();
+    yield text;
+  },
+});
+
+/** Polls for the state. */
+export const overPoll = (port: number, wire: WireListener = {}): WatcherTransport => ({
+  transport: "poll",
+  bodies: true,
+  async *connect(jobId, after, signal, finish) {
+    const headers = after === undefined ? {} : { "if-none-match": `"${after}"` };
+    const path = `/jobs/${encodeURIComponent(jobId)}`;
+    const response = await get(port, path, headers, signal, wire);
+    const over = response?.headers["retry-after"] === undefined;
+    if (response?.statusCode === 304 && over) finish();
+    const text = await bodyOf(response);
+    if (text === undefined) return;
+    if (over) finish();
     yield text;
   },
 });

@@ -1,3 +1,4 @@
+import type { IncomingHttpHeaders } from "node:http";
 import type { Frame, Mode, Transport, WorkflowMonitor } from "@org/workflow-monitor";
 import type { History } from "@org/workflow-monitor/testing";
 import { onTestFinished } from "vitest";
@@ -7,6 +8,8 @@ import { inTime } from "./wait.js";
 /** One way to watch a job: what a watcher needs of a transport. */
 export interface WatcherTransport {
   readonly transport: Transport;
+  /** What it yields are bodies of `GET /jobs/:id`, no frames. */
+  readonly bodies?: true;
   /**
    * One connection (or one request): the texts of its frames, until it is over, however it ends. An
    * abort cuts it without a goodbye. `finish` says that the job is over, where no `end` frame does.
@@ -17,6 +20,14 @@ export interface WatcherTransport {
     signal: AbortSignal,
     finish: () => void,
   ): AsyncIterable<string>;
+}
+
+/** Hears what a connection shows beside its frames. */
+export interface WireListener {
+  /** A WebSocket was closed. */
+  closed?(code: number): void;
+  /** The head of an HTTP response. */
+  answered?(status: number, headers: IncomingHttpHeaders): void;
 }
 
 export interface Watcher {
@@ -107,7 +118,11 @@ const openSocket = (port: number, query = ""): WebSocket =>
   new WebSocket(`ws://127.0.0.1:${port}/ws${query}`, { perMessageDeflate: false });
 
 /** The messages of a socket until it is closed; an abort cuts it. */
-async function* messages(socket: WebSocket, signal: AbortSignal): AsyncGenerator<string> {
+async function* messages(
+  socket: WebSocket,
+  signal: AbortSignal,
+  wire: WireListener,
+): AsyncGenerator<string> {
   const texts: string[] = [];
   let open = true;
   let wake = () => {};
@@ -115,8 +130,9 @@ async function* messages(socket: WebSocket, signal: AbortSignal): AsyncGenerator
     texts.push(String(data));
     wake();
   });
-  socket.on("close", () => {
+  socket.on("close", (code) => {
     open = false;
+    wire.closed?.(code);
     wake();
   });
   socket.on("error", () => {}); // `close` follows
@@ -133,21 +149,29 @@ async function* messages(socket: WebSocket, signal: AbortSignal): AsyncGenerator
 }
 
 /** WebSocket: one job a socket. */
-export const overWebSocket = (port: number, mode: Mode = "full"): WatcherTransport => ({
+export const overWebSocket = (
+  port: number,
+  mode: Mode = "full",
+  wire: WireListener = {},
+): WatcherTransport => ({
   transport: "ws",
   connect(jobId, after, signal) {
     const query = new URLSearchParams({ jobId, mode, ...(after !== undefined && { after }) });
-    return messages(openSocket(port, `?${query}`), signal);
+    return messages(openSocket(port, `?${query}`), signal, wire);
   },
 });
 
 /** A WebSocket that was opened for no job, and subscribes to this one. */
-export const overSubscription = (port: number, mode: Mode = "full"): WatcherTransport => ({
+export const overSubscription = (
+  port: number,
+  mode: Mode = "full",
+  wire: WireListener = {},
+): WatcherTransport => ({
   transport: "ws",
   connect(jobId, after, signal) {
     const socket = openSocket(port);
     socket.on("open", () => socket.send(JSON.stringify({ type: "subscribe", jobId, after, mode })));
-    return messages(socket, signal);
+    return messages(socket, signal, wire);
   },
 });
 
