@@ -1,3 +1,5 @@
+import type { Took } from "./rest.js";
+
 /** A run in numbers: the same lines in the same order each time. */
 export function report(
   lines: Record<string, string | number | Record<string, string | number>>,
@@ -14,9 +16,7 @@ export function report(
 }
 
 /** Of some durations, in milliseconds: the middle one and the longest. */
-export function spread(
-  took: readonly { after: string; ms: number }[],
-): Record<string, string | number> {
+export function spread(took: readonly Took[]): Record<string, string | number> {
   const sorted = [...took].sort((one, other) => one.ms - other.ms);
   const middle = sorted[Math.floor(sorted.length / 2)];
   const longest = sorted.at(-1);
@@ -25,5 +25,6 @@ export function spread(
     "median ms": Math.round(middle?.ms ?? 0),
     "longest ms": Math.round(longest?.ms ?? 0),
     "longest after": longest?.after ?? "",
+    "when at last": longest?.last ?? "",
   };
 }

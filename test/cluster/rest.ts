@@ -9,9 +9,16 @@ import type { WebNode } from "./viewers.js";
 
 const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
 
+/** One rest: how long it took to come to it, and what came last. */
+export interface Took {
+  after: string;
+  ms: number;
+  last: string;
+}
+
 /** Waits until everything is at rest, and says what is not. Nothing may disturb it meanwhile. */
 export class Rest {
-  readonly took: { after: string; ms: number }[] = [];
+  readonly took: Took[] = [];
   readonly #cluster: Cluster;
   readonly #random: Random;
 
@@ -32,10 +39,9 @@ export class Rest {
     let why = "";
     while (jobs.unanswered > 0 || waiting.size > 0) {
       if (performance.now() - from > REST_MS)
-        throw new Error(
-          `not at rest ${REST_MS} ms after ${fault}: ${jobs.unanswered} publishes wait; ${why}`,
-        );
+        throw new Error(`not at rest ${REST_MS} ms after ${fault}: ${why}`);
       if (jobs.unanswered > 0) {
+        why = `${jobs.unanswered} publishes wait`;
         await sleep(20);
         continue;
       }
@@ -47,7 +53,7 @@ export class Rest {
       await sleep(20);
     }
     ledger.rested();
-    this.took.push({ after: fault, ms: performance.now() - from });
+    this.took.push({ after: fault, ms: performance.now() - from, last: why });
     jobs.held = false;
   }
 

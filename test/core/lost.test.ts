@@ -175,6 +175,57 @@ test("[R18] what somebody who knew more brings back meanwhile stays", async () =
   expect((await record(store))?.job).toMatchObject({ message: "theirs", reason: "news" });
 });
 
+/** The store comes back empty. */
+async function lose({ connected, replace }: ReturnType<typeof replaceable>): Promise<void> {
+  connected(false);
+  replace();
+  connected(true);
+  await turns(50);
+  clock.advance(1_000);
+  await turns(50);
+}
+
+test("[R18] lost twice, it comes back as far as it was, whoever brings it", async () => {
+  const lossy = replaceable();
+  const [behind, ahead] = [publisher(lossy.store), publisher(lossy.store)];
+  await behind.say({ status: "running" });
+  await ahead.say({ status: "completed" });
+  await lose(lossy);
+  expect(await record(lossy.store)).toMatchObject({ job: { status: "completed" } });
+  // Who knows more is first now; who knows less does not find in it what he was acknowledged.
+  lossy.replace();
+  await ahead.say({ message: "late" });
+  await behind.say({ message: "late" });
+  expect(await record(lossy.store)).toMatchObject({ job: { status: "completed", done: true } });
+});
+
+test("[R18] what was said after a loss is not lost with the log that it stands in", async () => {
+  const lossy = replaceable();
+  const stage = (stage: string, status: string) => ({ type: "stage", stage, status });
+  const [one, other] = [publisher(lossy.store), publisher(lossy.store)];
+  await one.say(stage("a", "running"));
+  await other.say(stage("a", "completed"));
+  // One goes on from what it knows.
+  lossy.replace();
+  await one.say(stage("b", "completed"));
+  // The server restarts: what it has is the base of another epoch.
+  const { job, cursor } = (await record(lossy.store)) ?? {};
+  if (!job || !cursor) throw new Error("no job");
+  const batch = { id: "restart", revisions: [], job, ttlMs: 60_000, carries: cursor };
+  await lossy.store.append("j", cursor, batch);
+
+  await other.say({ message: "on" });
+  expect(await record(lossy.store)).toMatchObject({
+    job: {
+      message: "on",
+      stages: [
+        { stage: "a", status: "completed" },
+        { stage: "b", status: "completed" },
+      ],
+    },
+  });
+});
+
 test("[R1] a batch that is stored after it was looked up in vain counts once", async () => {
   const inner = memoryStore({ clock });
   let late: (() => Promise<unknown>) | undefined;

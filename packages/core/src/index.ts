@@ -35,7 +35,7 @@ export type {
   StageAttempt,
   StageSnapshot,
 } from "./snapshot.js";
-// ./progress.js, ./reduce.js
+// ./progress.js, ./reduce.js, ./merge.js
 
 // The log, and the way into it.
 export type { Batch, Cursor, JobPatch, Revision } from "./revision.js";

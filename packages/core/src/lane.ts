@@ -4,6 +4,7 @@ import type { WorkflowEvent } from "./events.js";
 import { type Base, type Folded, fold, type Stamped, type Step } from "./fold.js";
 import type { Clock, Logger } from "./host.js";
 import type { Limits } from "./limits.js";
+import { merge } from "./merge.js";
 import { type Cursor, ORIGIN, sameCursor } from "./revision.js";
 import type { JobState } from "./snapshot.js";
 import type { JobRecord, JobStore } from "./store.js";
@@ -227,19 +228,17 @@ export class Lane {
     }
   }
 
-  /** Makes the state that was acknowledged the base of a new epoch, with what others said since. */
+  /** Makes the state that was acknowledged, and what the store has instead, the base of a new epoch. */
   async #carry(known: Acknowledged, lost: JobRecord | undefined): Promise<void> {
     const { logger, store, limits } = this.#context;
     const record = lost && (await this.#ask(ORIGIN));
     if (record && contains(record, known.cursor)) return; // by somebody else, in between
-    const { cursor: base = null, events = [] } = record ?? {};
-    if (base && events.length < base.revision) {
-      // History does not reach back to where it parted: what it has is newer than what is known here.
-      this.#acknowledged = undefined;
-      return;
-    }
+    const { cursor: base = null, events = [], job: theirs } = record ?? {};
+    // What others said since, to the word, as far as history goes …
     const carried = { job: known.job, expired: false, ids: NO_IDS };
-    const job = fold(this.jobId, carried, events.map(stamped), limits.stages).job ?? known.job;
+    const told = fold(this.jobId, carried, events.map(stamped), limits.stages).job ?? known.job;
+    // … and what is in its base, which may be older than what is known here, or not.
+    const job = theirs ? merge(told, theirs) : told;
     const { ttlMs, until } = this.#lifetime(job);
     const batch = { id: batchId(), revisions: [], job, ttlMs, carries: known.cursor };
     try {

@@ -211,8 +211,8 @@ function describe(draft: JobState, event: NormalJobEvent | NormalPlanEvent): voi
   if (event.metadata !== undefined) draft.metadata = same(draft.metadata, event.metadata);
 }
 
-/** What follows from the event and the stages, whatever the event was. */
-function conclude(draft: JobState, timestamp: string): void {
+/** What follows from the stages, whatever changed them; `draft` is written to. */
+export function conclude(draft: JobState, timestamp: string): void {
   if (draft.derived && !draft.done) derive(draft, timestamp);
   draft.done = isTerminal(draft.status);
   if (draft.done) sweep(draft, timestamp);
