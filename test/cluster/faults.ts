@@ -1,5 +1,5 @@
 import type { Random } from "../support/random.js";
-import { until } from "../support/wait.js";
+import { inTime, until } from "../support/wait.js";
 import type { Cluster } from "./members.js";
 import { pollJob } from "./poll.js";
 import type { WebNode } from "./viewers.js";
@@ -120,9 +120,12 @@ export function redisFaults(cluster: Cluster, random: Random): Faults {
       await until("a publisher is there", () => publishers.some(isFree));
       const publisher = random.pick(publishers.filter(isFree))!;
       publisher.taken = true;
+      // From then on it knows where its jobs stand, and need not read first.
+      await inTime(`answers to ${publisher.name}`, jobs.sayToAll(publisher), NOTICED_MS);
       const before = publisher.doubts;
       // Half of the time the append is done, and only its answer is lost.
       proxy.blackHole(random.pick(["toClient", "toServer"]));
+      void jobs.sayToAll(publisher);
       const doubts = () => publisher.doubts > before;
       await until(`an append of ${publisher.name} times out`, doubts, NOTICED_MS);
       publisher.pause();

@@ -63,6 +63,17 @@ export class Jobs {
     await Promise.all(there.map((publisher) => this.#publish(job, event, publisher)));
   }
 
+  /** Something that changes each live job of a publisher. Resolves when all is answered. */
+  async sayToAll(publisher: Publisher): Promise<void> {
+    const mine = [...this.live].filter(({ publishers }) => publishers.includes(publisher));
+    const say = (job: LiveJob) => {
+      const { jobId, run } = job;
+      const event = { type: "job", jobId, run, message: this.#message(jobId) } as const;
+      return this.#publish(job, event, publisher);
+    };
+    await Promise.all(mine.map(say));
+  }
+
   async #play(jobId: string, publishers: readonly Publisher[]): Promise<void> {
     const { random } = this.#options;
     const job: LiveJob = { jobId, publishers, run: 1, over: false, unanswered: 0 };

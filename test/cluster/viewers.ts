@@ -131,15 +131,21 @@ export class Viewers {
       begun ||= frame.type === "snapshot";
       if ("cursor" in frame) viewer.cursor = frame.cursor;
       if (frame.type === "heartbeat" && frame.stale) this.#stale(node);
-      if (frame.type === "error") refused = frame.code;
+      if (frame.type === "error") {
+        // It ended the subscription; a socket that others may use stays open.
+        refused = frame.code;
+        break;
+      }
       if (frame.type === "end") finish(); // and goes on: nothing may follow
       this.once.saw(jobId, frame);
     }
+    const wasCut = abort.signal.aborted;
+    abort.abort();
     this.counts.frames += frames;
     if (done && frames === 0) history.finished(name, jobId);
     const streams = transport === "ws" || transport === "sse";
     const killed = !node.process.alive || node.process.life !== life;
-    const blameless = done || abort.signal.aborted || killed || !streams || !begun;
+    const blameless = done || wasCut || killed || !streams || !begun;
     if (!blameless && !(refused === "unknown_job" && mayBeGone(jobId)))
       this.closed.push(`${name} of ${jobId} over ${transport}: ${refused} ${wire.closeCode}`);
     return done;
