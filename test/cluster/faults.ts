@@ -24,7 +24,7 @@ export function redisFaults(cluster: Cluster, random: Random): Faults {
       () =>
         lives.every(({ node, life }) => {
           const { process } = node;
-          const excused = !process.alive || process.paused || process.life !== life;
+          const excused = process.paused || process.life !== life || node.streams === 0;
           return excused || viewers.saidStale.has(node);
         }),
       NOTICED_MS,

@@ -37,7 +37,9 @@ export function fileLogger(file: string): Logger {
   };
   return {
     debug: () => {},
-    info: () => {},
+    info(context, message) {
+      if (message !== "viewer disconnected") write("info")(context, message);
+    },
     warn: write("warn"),
     error: write("error"),
   };

@@ -46,6 +46,7 @@ export async function startCluster(history: History, folder: string): Promise<Cl
   function createNode(n: number): WebNode {
     const node: WebNode = {
       port: 0,
+      streams: 0,
       process: new ClusterProcess<NodeCalls>({
         ...{ ...common, hear, name: `node ${n}`, program: "node.ts" },
         async open(child, log) {

@@ -14,6 +14,8 @@ import type { ClusterProcess } from "./process.js";
 export interface WebNode {
   process: ClusterProcess<NodeCalls>;
   port: number;
+  /** Streams that have begun: those hear its heartbeats. */
+  streams: number;
 }
 
 export interface ViewersOptions {
@@ -104,6 +106,7 @@ export class Viewers {
     const { life } = node.process;
     const wire = new Wire(this);
     const { transport, bodies, connect } = this.#transport(node.port, wire);
+    const streams = transport === "ws" || transport === "sse";
     const abort = new AbortController();
     viewer.cut = () => abort.abort();
     viewer.line = `${transport} to ${node.process.name}`;
@@ -128,7 +131,10 @@ export class Viewers {
       }
       history.observe({ viewer: name, transport, jobId, text });
       const frame = JSON.parse(text) as Frame;
-      begun ||= frame.type === "snapshot";
+      if (frame.type === "snapshot" && streams && !begun) {
+        begun = true;
+        node.streams += 1;
+      }
       if ("cursor" in frame) viewer.cursor = frame.cursor;
       if (frame.type === "heartbeat" && frame.stale) this.#stale(node);
       if (frame.type === "error") {
@@ -139,13 +145,13 @@ export class Viewers {
       if (frame.type === "end") finish(); // and goes on: nothing may follow
       this.once.saw(jobId, frame);
     }
+    if (begun) node.streams -= 1;
     const wasCut = abort.signal.aborted;
     abort.abort();
     this.counts.frames += frames;
     if (done && frames === 0) history.finished(name, jobId);
-    const streams = transport === "ws" || transport === "sse";
     const killed = !node.process.alive || node.process.life !== life;
-    const blameless = done || wasCut || killed || !streams || !begun;
+    const blameless = done || wasCut || killed || !begun;
     if (!blameless && !(refused === "unknown_job" && mayBeGone(jobId)))
       this.closed.push(`${name} of ${jobId} over ${transport}: ${refused} ${wire.closeCode}`);
     return done;
