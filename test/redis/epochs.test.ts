@@ -79,7 +79,7 @@ describe.skipIf(withoutRedis)("a restart with its data", () => {
     expect(await store.append("j", old, batchOf("j", 1))).toBe(false);
   });
 
-  test("takes what was to follow the old epoch into one of its own", async () => {
+  test("takes what was to follow the old epoch into the one that it shows", async () => {
     const server = await redis({ persist: true });
     const store = storeOn(server.port);
     const old = await append(store, null, batchOf("j", 3));
@@ -87,8 +87,7 @@ describe.skipIf(withoutRedis)("a restart with its data", () => {
     const shown = await whole(store);
     const batch = batchOf("j", 2, { message: "on" });
     const cursor = await append(store, old, batch);
-    expect([old.epoch, shown.cursor.epoch]).not.toContain(cursor.epoch);
-    expect(cursor.revision).toBe(2);
+    expect(cursor).toEqual({ ...shown.cursor, revision: 2 });
     const record = await whole(store);
     expect(record.events).toEqual(batch.revisions.map(({ event }) => event));
     expect(record.carried).toContainEqual(old);

@@ -155,6 +155,8 @@ export class Connection {
         (0.5 + Math.random() / 2),
       // A demoted master is left at once.
       reconnectOnError: ({ message }) => message.startsWith("READONLY"),
+      // A master that was only paused does not know that it is not one any more: Sentinel does.
+      failoverDetector: true,
       ...given,
       // What the guarantees rest on.
       enableOfflineQueue: false,
