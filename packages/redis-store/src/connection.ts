@@ -178,6 +178,11 @@ export class Connection {
       session += 1;
       change(undefined);
     });
+    // A failover in the middle of a try makes the client give up for good.
+    redis.on("end", () => {
+      if (this.#closed) return;
+      setTimeout(() => this.#closed || redis.connect().catch(() => {}), RETRY_MS.first);
+    });
     redis.on("ready", () => {
       session += 1;
       const own = session;
