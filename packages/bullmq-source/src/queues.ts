@@ -1,0 +1,105 @@
+import { compareStreamIds, type QueueRef, STREAM_START, timeOf } from "./keys.js";
+import type { Settings } from "./options.js";
+import { createQueueWatch, type QueueEvent, type QueueWatch } from "./queue-watch.js";
+import type { ListOptions } from "./reader.js";
+
+/** How much of a queue's jobs is to be listed; `afresh`: all, and its events followed from there. */
+type Due = "nothing" | "begun" | "all" | "afresh";
+const DUE: readonly Due[] = ["nothing", "begun", "all", "afresh"];
+
+/** A queue that is followed. */
+export interface Followed {
+  readonly watch: QueueWatch;
+  due: Due;
+  /** What was heard when its jobs were last looked at; empty: they never were. */
+  mark: string;
+  gapAt: number;
+}
+
+/** Which queues are followed: those that are watched, and those in which their jobs have descendants. */
+export interface Queues {
+  get(base: string): Followed | undefined;
+  values(): Iterable<Followed>;
+  follow(queue: QueueRef): void;
+  demand(followed: Followed, due: Due): void;
+  /** The oldest event that a stream still has: if it is later than what was heard, something was missed. */
+  checkForGap(followed: Followed, oldest: string): void;
+  /** Ends those that are not watched and have no job any more. */
+  endUnused(isUsed: (base: string) => boolean): void;
+  close(): Promise<void>;
+}
+
+export interface QueuesOptions {
+  settings: Settings;
+  onEvent(queue: QueueRef, event: QueueEvent): void;
+  /** Something is due. */
+  onDue(): void;
+  onError(error: Error): void;
+}
+
+const GAPS_APART_MS = 1_000;
+
+export function createQueues({ settings, onEvent, onDue, onError }: QueuesOptions): Queues {
+  const followed = new Map<string, Followed>();
+  const isNamed = new Set(settings.named.map(({ base }) => base));
+
+  function demand(one: Followed, due: Due): void {
+    if (DUE.indexOf(due) > DUE.indexOf(one.due)) one.due = due;
+    onDue();
+  }
+
+  return {
+    get: (base) => followed.get(base),
+    values: () => followed.values(),
+    demand,
+
+    follow(queue) {
+      if (followed.has(queue.base)) return;
+      const one: Followed = {
+        watch: createQueueWatch(queue, {
+          connection: settings.connection,
+          onEvent: (event) => onEvent(queue, event),
+          onGap: () => demand(one, "all"),
+          onBroken: () => demand(one, "afresh"),
+          onError,
+        }),
+        due: "afresh",
+        mark: "",
+        gapAt: 0,
+      };
+      followed.set(queue.base, one);
+    },
+
+    checkForGap(one, oldest) {
+      const wasHeard = one.mark;
+      one.mark = one.watch.heard;
+      if (wasHeard === "" || wasHeard === STREAM_START) return;
+      if (compareStreamIds(oldest, wasHeard) <= 0 || Date.now() < one.gapAt + GAPS_APART_MS) return;
+      one.gapAt = Date.now();
+      demand(one, "all");
+    },
+
+    endUnused(isUsed) {
+      for (const [base, { watch }] of followed) {
+        if (isNamed.has(base) || isUsed(base)) continue;
+        followed.delete(base);
+        void watch.close();
+      }
+    },
+
+    async close() {
+      await Promise.all([...followed.values()].map(({ watch }) => watch.close()));
+      followed.clear();
+    },
+  };
+}
+
+/** What is to be listed of a queue. In those that are only followed for descendants, nothing is. */
+export function listOptions(one: Followed, settings: Settings): ListOptions {
+  const isNamed = settings.named.some(({ base }) => base === one.watch.queue.base);
+  const limit = isNamed ? settings.maxTracked : 0;
+  if (one.due === "begun") return { begun: true, limit };
+  // What ended unheard did so after the last event, give or take clocks that differ.
+  const since = one.mark === "" ? Date.now() - settings.lookBackMs : timeOf(one.mark) - 5_000;
+  return { begun: false, limit, endedSince: Math.max(0, since) };
+}

@@ -1,0 +1,127 @@
+import { createEngine, type WorkflowEngine } from "@org/workflow-monitor";
+import { isRetryByHand } from "./digest.js";
+import { jobRef, type QueueRef } from "./keys.js";
+import { type BullmqSourceOptions, readOptions, sourceJob } from "./options.js";
+import { readProgress } from "./progress.js";
+import type { QueueEvent } from "./queue-watch.js";
+import { createQueues } from "./queues.js";
+import { createReader } from "./reader.js";
+import { createRegistry } from "./registry.js";
+import { createRounds, type Rounds } from "./rounds.js";
+import type { Emit } from "./say.js";
+import { createSweep } from "./sweep.js";
+import type { Tracked } from "./tracked.js";
+
+/** BullMQ as an engine: `monitor.attach(source)`. It connects when it is first attached. */
+export interface BullmqSource extends WorkflowEngine {
+  /** Ends every connection that it made; nothing is said any more. Idempotent, never rejects. */
+  close(): Promise<void>;
+}
+
+/** Events that say nothing of a job which is not followed. */
+const IDLE_EVENTS = new Set(["removed", "retries-exhausted", "deduplicated", "duplicated"]);
+
+/** BullMQ's jobs and flows as the jobs of a monitor. Throws a TypeError for options that are wrong, and nothing afterwards. */
+export function bullmqSource(options: BullmqSourceOptions): BullmqSource {
+  const settings = readOptions(options);
+  const engine = createEngine();
+  let stop: (() => Promise<unknown>) | undefined;
+  let rounds: Rounds | undefined;
+  let isAway = false;
+  let closing: Promise<void> | undefined;
+
+  function report(error: unknown): void {
+    try {
+      settings.onError(error instanceof Error ? error : new Error(String(error)));
+    } catch {
+      // Where errors go, this one cannot.
+    }
+  }
+
+  /** A connection that is lost says so at each of its tries: once is enough. */
+  function lost(error: unknown): void {
+    if (!isAway && !closing) report(error);
+    isAway = true;
+  }
+
+  const back = () => {
+    isAway = false;
+  };
+
+  const emit: Emit = (name: string, event: object) => {
+    try {
+      (engine.emit as (name: string, event: object) => void)(name, event);
+    } catch (thrown) {
+      report(thrown); // a listener's own
+    }
+  };
+
+  function parse(progress: unknown, one: Tracked) {
+    try {
+      return readProgress(settings.parseProgress(progress, sourceJob(one)));
+    } catch (thrown) {
+      report(thrown);
+      return undefined;
+    }
+  }
+
+  function start(): Rounds {
+    const registry = createRegistry(settings, (message) => report(new Error(message)));
+    const schedule = () => started.schedule();
+    const queues = createQueues({ settings, onEvent: hear, onDue: schedule, onError: lost });
+    const { connection } = settings;
+    const reader = createReader({ connection, onError: lost, onReady: back });
+    const started = createRounds({
+      ...{ settings, registry, queues, reader, parse, emit, report },
+      ...{ onFailure: lost, onSuccess: back },
+    });
+    const sweep = createSweep({ settings, registry, queues, rounds: started });
+
+    function hear(queue: QueueRef, event: QueueEvent): void {
+      const { jobId, name } = event;
+      if (jobId === undefined) {
+        // What is paused or cleaned is not told job by job.
+        if (name === "drained") return;
+        for (const one of registry.tracked.values()) {
+          if (one.queue.base === queue.base) take(one, event);
+        }
+        return;
+      }
+      const ref = jobRef(queue, jobId);
+      const known = registry.tracked.get(ref.key);
+      const isNews = name === "added" || isRetryByHand(event) || !registry.remembered(ref.key);
+      if (known || (isNews && !IDLE_EVENTS.has(name)))
+        take(known ?? registry.add(ref, true), event);
+    }
+
+    function take(one: Tracked, event: QueueEvent): void {
+      one.inbox.push(event);
+      started.mark(one);
+      schedule();
+    }
+
+    for (const queue of settings.named) queues.follow(queue);
+    stop = () => {
+      sweep.close();
+      started.close();
+      return Promise.all([queues.close(), reader.close()]);
+    };
+    return started;
+  }
+
+  return {
+    on(event, listener) {
+      engine.on(event, listener);
+      if (closing) return;
+      if (rounds)
+        rounds.retell(); // who comes later hears what is, too
+      else rounds = start();
+      rounds.schedule();
+    },
+    off: (event, listener) => engine.off(event, listener),
+    close() {
+      closing ??= Promise.resolve(stop?.()).then(() => {});
+      return closing;
+    },
+  };
+}
