@@ -20,8 +20,10 @@ afterEach(async () => {
 function publisher(store: JobStore) {
   const monitor = createWorkflowMonitor({ authorize: allowAll, clock, store, retainMs: 60_000 });
   monitors.push(monitor);
-  const say = (fields: object): Promise<Cursor> =>
-    settle(clock, monitor.publish({ type: "job", jobId: "j", ...fields } as PublishedEvent));
+  const say = (fields: object): Promise<Cursor> => {
+    clock.advance(1); // what is said later is later
+    return settle(clock, monitor.publish({ type: "job", jobId: "j", ...fields } as PublishedEvent));
+  };
   return { monitor, say };
 }
 
@@ -224,6 +226,45 @@ test("[R18] what was said after a loss is not lost with the log that it stands i
       ],
     },
   });
+});
+
+test("[R18] each of three that knew more than the one before keeps what all have said since", async () => {
+  const { store, replace } = replaceable();
+  const publishers = [publisher(store), publisher(store), publisher(store)];
+  const say = (fields: (who: number) => object) =>
+    publishers.reduce(async (before, each, who) => {
+      await before;
+      await each.say(fields(who));
+    }, Promise.resolve());
+  const stage = (text: string) => (who: number) => ({
+    type: "stage",
+    stage: `${who}`,
+    message: text,
+  });
+  await say(stage("before"));
+  replace();
+  await say(stage("after"));
+  const found = await record(store);
+  expect(found?.job?.stages.map(({ message }) => message)).toEqual(["after", "after", "after"]);
+});
+
+test("[R18] who knew of another life than that which the log goes back to does not undo the log", async () => {
+  const { store, replace } = replaceable();
+  const mine = publisher(store);
+  const theirs = publisher(store);
+  await theirs.say({ status: "running" });
+  await mine.say({ message: "mine" });
+  replace(); // and nobody hears of it
+  await theirs.say({ labels: { n: "1" } });
+  const job = (await record(store))?.job;
+  const cursor = (await record(store))?.cursor;
+  if (!job || !cursor) throw new Error("no job");
+  // Now it is another life again, with all that there was.
+  const next = replace();
+  const base = { id: "b", revisions: [], job, ttlMs: 60_000, carries: cursor };
+  await next.append("j", null, base);
+  await mine.say({ reason: "news" });
+  expect((await record(store))?.job).toMatchObject({ labels: { n: "1" }, reason: "news" });
 });
 
 test("[R1] a batch that is stored after it was looked up in vain counts once", async () => {
