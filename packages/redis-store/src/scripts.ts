@@ -20,6 +20,7 @@ function script(keys: number, lua: string): Script {
  */
 const STAND = `
 local function with(carried, cursor)
+  if string.sub(carried, -#cursor) == cursor then return carried end
   if carried ~= '' then cursor = carried .. ' ' .. cursor end
   return cursor
 end
