@@ -5,6 +5,7 @@ import { describe, expect, onTestFinished, test } from "vitest";
 import type { EventStream } from "../support/event-stream.js";
 import { type FaultProxy, startFaultProxy } from "../support/fault-proxy.js";
 import { type RedisServer, startRedis, withoutRedis } from "../support/redis.js";
+import { redisCommand } from "../support/redis-command.js";
 import { startServer } from "../support/server.js";
 import type { Viewer } from "../support/viewer.js";
 import { inTime, until } from "../support/wait.js";
@@ -260,3 +261,23 @@ describe.skipIf(withoutRedis)("a process", () => {
     );
   });
 });
+
+test.skipIf(withoutRedis)(
+  "[D12] who asks in vain hears it after everybody else: what he is shown instead is stale",
+  async () => {
+    const server = await redis();
+    const store = storeOn(server.port);
+    await there(store);
+    let isThere = true;
+    store.connection((now) => {
+      isThere = now;
+    });
+    await redisCommand(server.port, "CLIENT", "KILL", "TYPE", "normal");
+    // Its goodbye has come, and the connection is not closed yet: one turn of the event loop.
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 50);
+    await new Promise(setImmediate);
+    await expect(store.read("j")).rejects.toMatchObject({ code: "unavailable" });
+    expect(isThere).toBe(false);
+    await inTime("it is back", there(store));
+  },
+);

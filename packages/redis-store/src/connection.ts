@@ -84,13 +84,14 @@ export class Connection {
     try {
       return (await this.#commands.evalsha(script.sha, script.keys, ...all)) as Reply;
     } catch (thrown) {
-      if (!(thrown as Error).message.startsWith("NOSCRIPT")) throw this.#failure(thrown);
+      if (!(thrown as Error).message.startsWith("NOSCRIPT"))
+        throw this.#failure(thrown, this.#commands);
     }
     // In the same turn: it is still the same connection.
     try {
       return (await this.#commands.eval(script.lua, script.keys, ...all)) as Reply;
     } catch (thrown) {
-      throw this.#failure(thrown);
+      throw this.#failure(thrown, this.#commands);
     }
   }
 
@@ -109,7 +110,7 @@ export class Connection {
     try {
       await this.#subscriber.subscribe(channel);
     } catch (thrown) {
-      throw this.#failure(thrown);
+      throw this.#failure(thrown, this.#subscriber);
     }
   }
 
@@ -123,7 +124,7 @@ export class Connection {
     try {
       await this.#commands.publish(channel, message);
     } catch (thrown) {
-      throw this.#failure(thrown);
+      throw this.#failure(thrown, this.#commands);
     }
   }
 
@@ -228,6 +229,14 @@ export class Connection {
     for (const listener of [...this.#listeners]) listener(there);
   }
 
+  /** Before its socket says that it is closed: who asked in vain hears it after everybody else. */
+  #giveUp(redis: Redis): void {
+    if (redis === this.#commands) this.#life = undefined;
+    else this.#subscribedTo = undefined;
+    if (redis.status === "ready") redis.disconnect(true);
+    this.#look();
+  }
+
   /** The life, when it comes for the first time in time. */
   async #started(): Promise<string> {
     this.assertOpen();
@@ -244,9 +253,11 @@ export class Connection {
     return this.#life;
   }
 
-  #failure(cause: unknown): WorkflowMonitorError {
+  /** @param redis where it happened; it is given up, unless Redis itself has answered */
+  #failure(cause: unknown, redis?: Redis): WorkflowMonitorError {
     if (this.#closed) return new WorkflowMonitorError("closed", "The store is closed.");
     const refused = (cause as Error).name === "ReplyError";
+    if (redis && !refused) this.#giveUp(redis);
     const message = `Redis ${refused ? "refused a command" : "does not answer"}: try again.`;
     return new WorkflowMonitorError("unavailable", message, { cause });
   }
