@@ -265,6 +265,28 @@ test("[R18] who knew of another life than that which the log goes back to does n
   await next.append("j", null, base);
   await mine.say({ reason: "news" });
   expect((await record(store))?.job).toMatchObject({ labels: { n: "1" }, reason: "news" });
+test("many jobs that wait for their store print nothing, and are told when it is over", async () => {
+  const warnings: Error[] = [];
+  const warn = (warning: Error) => warnings.push(warning);
+  process.on("warning", warn);
+  const { store } = replaceable();
+  const away = {
+    ...store,
+    read: async () => {
+      throw new Error("away");
+    },
+  };
+  const { monitor } = publisher(away);
+  const said = Array.from({ length: 20 }, (_, n) =>
+    monitor.publish({ type: "job", jobId: `job ${n}` }),
+  );
+  await turns(10);
+  await settle(clock, monitor.close());
+  for (const { reason } of (await Promise.allSettled(said)) as PromiseRejectedResult[])
+    expect(reason).toMatchObject({ code: "closed" });
+  await turns();
+  process.off("warning", warn);
+  expect(warnings).toEqual([]);
 });
 
 test("[R1] a batch that is stored after it was looked up in vain counts once", async () => {

@@ -27,7 +27,7 @@ export interface Ingest {
   readonly stats: { jobs: number; published: number; refused: number };
 }
 
-export interface IngestOptions extends Omit<LaneContext, "closing"> {
+export interface IngestOptions extends Omit<LaneContext, "closing" | "sleepers"> {
   redactError?:
     | ((error: unknown, at: { jobId: string; stage?: string }) => PublicError)
     | undefined;
@@ -48,7 +48,8 @@ export function createIngest(options: IngestOptions): Ingest {
   let queued = 0;
   let finishing = false;
   const closing = new AbortController();
-  const context: LaneContext = { ...options, closing: closing.signal };
+  const sleepers = new Set<() => void>();
+  const context: LaneContext = { ...options, closing: closing.signal, sleepers };
   let queuedBytes = 0;
   let idleWaiters: (() => void)[] = [];
 
@@ -145,6 +146,7 @@ export function createIngest(options: IngestOptions): Ingest {
     close() {
       finishing = true;
       closing.abort();
+      for (const end of [...sleepers]) end();
     },
   };
 }

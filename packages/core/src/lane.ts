@@ -20,6 +20,8 @@ export interface LaneContext {
   onRevision(cursor: Cursor, step: Step): void;
   /** Aborted: what still waits is rejected with `closed`. */
   closing: AbortSignal;
+  /** Ends each sleep early; one set for all, since a signal warns of more than ten listeners. */
+  sleepers: Set<() => void>;
 }
 
 /** Tells a sender what became of his event. */
@@ -279,15 +281,15 @@ export class Lane {
 
   /** Ends early when the monitor closes. */
   #sleep(ms: number): Promise<void> {
-    const { clock, closing } = this.#context;
+    const { clock, sleepers } = this.#context;
     return new Promise((resolve) => {
       const end = () => {
         cancel();
-        closing.removeEventListener("abort", end);
+        sleepers.delete(end);
         resolve();
       };
       const cancel = clock.setTimeout(end, ms);
-      closing.addEventListener("abort", end);
+      sleepers.add(end);
     });
   }
 }
