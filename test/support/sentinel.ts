@@ -8,7 +8,7 @@ import { answering, EXECUTABLE, freePort } from "./redis.js";
 
 /**
  * A Sentinel that watches the Redis on a port of 127.0.0.1 under the name `main`, alone, and loses
- * patience after 300 ms. Resolves to its port when it answers. Killed at the end of the test.
+ * patience after a second. Resolves to its port when it answers. Killed at the end of the test.
  */
 export async function startSentinel(master: number): Promise<number> {
   const port = await freePort();
@@ -19,7 +19,7 @@ export async function startSentinel(master: number): Promise<number> {
     "bind 127.0.0.1",
     `dir ${folder}`,
     `sentinel monitor main 127.0.0.1 ${master} 1`,
-    "sentinel down-after-milliseconds main 300",
+    "sentinel down-after-milliseconds main 1000",
     "sentinel failover-timeout main 2000",
   ];
   writeFileSync(file, `${lines.join("\n")}\n`);
