@@ -265,6 +265,8 @@ test("[R18] who knew of another life than that which the log goes back to does n
   await next.append("j", null, base);
   await mine.say({ reason: "news" });
   expect((await record(store))?.job).toMatchObject({ labels: { n: "1" }, reason: "news" });
+});
+
 test("many jobs that wait for their store print nothing, and are told when it is over", async () => {
   const warnings: Error[] = [];
   const warn = (warning: Error) => warnings.push(warning);
