@@ -1,6 +1,6 @@
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 
-/** What lies between a viewer and the server: a TCP proxy that can be cut. */
+/** What lies between viewers and servers: a TCP proxy that can be cut. */
 export interface Line {
   /** Where viewers connect to. */
   readonly port: number;
@@ -10,10 +10,22 @@ export interface Line {
   close(): Promise<void>;
 }
 
-/** A line to a port of this machine. */
-export async function startLine(to: number): Promise<Line> {
+interface Address {
+  host: string;
+  port: number;
+}
+
+/**
+ * A line to one server, or in turn to several: who is next but does not answer is passed over. It
+ * listens on a free port of this machine, unless `at` says otherwise.
+ */
+export async function startLine(
+  servers: readonly Address[],
+  at: Address = { host: "127.0.0.1", port: 0 },
+): Promise<Line> {
   const sockets = new Set<Socket>();
   let isUp = true;
+  let turn = 0;
 
   function keep(socket: Socket): Socket {
     sockets.add(socket);
@@ -21,21 +33,39 @@ export async function startLine(to: number): Promise<Line> {
     return socket.on("close", () => sockets.delete(socket));
   }
 
-  const server = createServer({ noDelay: true }, (viewer) => {
-    if (!isUp) return viewer.resetAndDestroy();
-    const target = connect({ port: to, host: "127.0.0.1", noDelay: true });
-    keep(viewer).on("close", () => target.destroy());
-    keep(target).on("close", () => viewer.destroy());
-    viewer.pipe(target).pipe(viewer);
+  function lead(viewer: Socket, tries: number): void {
+    const server = servers[turn % servers.length] as Address;
+    turn += 1;
+    const target = keep(connect({ ...server, noDelay: true }));
+    const giveUp = () => target.destroy();
+    viewer.on("close", giveUp);
+    let answered = false;
+    target.on("connect", () => {
+      answered = true;
+      viewer.pipe(target).pipe(viewer);
+    });
+    target.on("close", () => {
+      viewer.off("close", giveUp);
+      if (answered || tries === 1 || viewer.destroyed) viewer.destroy();
+      else lead(viewer, tries - 1);
+    });
+  }
+
+  const proxy = createServer({ noDelay: true }, (viewer) => {
+    if (isUp) lead(keep(viewer), servers.length);
+    else viewer.resetAndDestroy();
   });
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  await new Promise<void>((resolve, reject) => {
+    proxy.once("error", reject);
+    proxy.listen(at.port, at.host, resolve);
+  });
 
   function cut(): void {
     for (const socket of sockets) socket.destroy();
   }
 
   return {
-    port: (server.address() as AddressInfo).port,
+    port: (proxy.address() as AddressInfo).port,
     get isUp() {
       return isUp;
     },
@@ -45,7 +75,7 @@ export async function startLine(to: number): Promise<Line> {
     },
     async close() {
       cut();
-      await new Promise((resolve) => server.close(resolve));
+      await new Promise((resolve) => proxy.close(resolve));
     },
   };
 }

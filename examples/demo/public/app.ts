@@ -55,14 +55,16 @@ async function begin(path: string): Promise<void> {
 
 // ── the line ─────────────────────────────────────────────────────────────────────────────────────
 
+/** Without a url, the page watches where it came from, and there is no line to cut. */
 interface LineState {
-  url: string;
-  isUp: boolean;
+  url?: string;
+  isUp?: boolean;
 }
 
 const lineSwitch = byId<HTMLInputElement>("line-up");
 
-function showLine({ isUp }: LineState): void {
+function showLine({ url, isUp = true }: LineState): void {
+  byId("line").hidden = url === undefined;
   lineSwitch.checked = isUp;
   byId("line-says").textContent = isUp ? "" : "Cut: the job goes on, unseen.";
 }
@@ -73,6 +75,6 @@ lineSwitch.addEventListener("change", () => {
 
 const line = await ask<LineState>("GET", "/line");
 showLine(line);
-for (const element of elements) element.url = line.url;
+for (const element of elements) element.url = line.url ?? location.origin;
 addEventListener("hashchange", show);
 show();
