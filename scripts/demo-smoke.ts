@@ -1,47 +1,7 @@
 // The demo as a newcomer sees it: `npm run demo`, one job, watched over WebSocket and polled.
-import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { fileURLToPath } from "node:url";
 import { WebSocket } from "ws";
-
-const TIMEOUT_MS = 60_000;
-const root = fileURLToPath(new URL("..", import.meta.url));
-
-function assert(condition: unknown, message: string): asserts condition {
-  if (!condition) throw new Error(message);
-}
-
-/** The demo in a process group of its own, so that npm, the shell and the server all end with it. */
-const demo = spawn("npm", ["run", "demo"], {
-  cwd: root,
-  env: { ...process.env, PORT: "0" },
-  detached: true,
-  stdio: ["ignore", "pipe", "pipe"],
-});
-let output = "";
-
-function stop(): void {
-  if (demo.pid === undefined) return;
-  try {
-    process.kill(-demo.pid, "SIGKILL");
-  } catch {
-    // it has ended by itself
-  }
-}
-
-function printedUrl(): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const read = (chunk: Buffer) => {
-      output += chunk.toString();
-      const url = /http:\/\/[\w.[\]-]+:\d+/.exec(output)?.[0];
-      if (url) resolve(url.replace("0.0.0.0", "127.0.0.1"));
-    };
-    demo.stdout.on("data", read);
-    demo.stderr.on("data", read);
-    demo.once("error", reject);
-    demo.once("exit", (code) => reject(new Error(`the demo ended with ${code}`)));
-  });
-}
+import { assert, smoke } from "./smoke.js";
 
 /** The frames of one job as texts, from `snapshot` to `end`. */
 async function watch(url: string, jobId: string): Promise<string[]> {
@@ -57,8 +17,7 @@ async function watch(url: string, jobId: string): Promise<string[]> {
 
 const typeOf = (frame: string) => (JSON.parse(frame) as { type: string }).type;
 
-async function smoke(): Promise<void> {
-  const url = await printedUrl();
+await smoke("demo", 60_000, async ({ url }) => {
   const accepted = await fetch(`${url}/jobs`, {
     method: "POST",
     headers: { "content-type": "application/json" },
@@ -82,19 +41,5 @@ async function smoke(): Promise<void> {
   assert(status === "completed", `the job is ${status}`);
   const last = frames.findLast((frame) => ["snapshot", "update"].includes(typeOf(frame)));
   assert(last?.includes(body), `polled and watched differ\npolled: ${body}\nwatched: ${last}`);
-  console.log(`demo: job ${jobId} ${status}, ${frames.length} frames, poll and frame agree`);
-}
-
-let timer: NodeJS.Timeout | undefined;
-const timeout = new Promise<never>((_, reject) => {
-  timer = setTimeout(() => reject(new Error(`not done within ${TIMEOUT_MS} ms`)), TIMEOUT_MS);
+  return `job ${jobId} ${status}, ${frames.length} frames, poll and frame agree`;
 });
-try {
-  await Promise.race([smoke(), timeout]);
-} catch (error) {
-  console.error(error, `\nThe demo printed:\n${output}`);
-  process.exitCode = 1;
-} finally {
-  clearTimeout(timer);
-  stop();
-}
