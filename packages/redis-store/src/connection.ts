@@ -181,8 +181,10 @@ export class Connection {
     });
     // A failover in the middle of a try makes the client give up for good.
     redis.on("end", () => {
-      if (this.#closed) return;
-      setTimeout(() => this.#closed || redis.connect().catch(() => {}), RETRY_MS.first);
+      const again = () => {
+        if (!this.#closed) redis.connect().catch(() => {});
+      };
+      setTimeout(again, RETRY_MS.first);
     });
     redis.on("ready", () => {
       session += 1;
