@@ -277,7 +277,7 @@ describe.skipIf(withoutRedis)("what jobs say and are called", () => {
       await take("b");
       for (const id of ["a", "b"]) await until(id, "runs", ({ status }) => status === "running");
       await take("c");
-      await eventually("it has said so", () => complaints.length > 0);
+      await eventually("it has said so", () => complaints.length > 0, 15_000);
       expect(complaints[0]).toMatch(/maxTracked/);
       await first.moveToCompleted("done", "token", false);
       await until("c", "runs", ({ status }) => status === "running"); // there is room again

@@ -13,6 +13,7 @@ describe.skipIf(withoutRedis)("bullmqSource is an engine", () => {
   describe("mode job", () => {
     engineContract({
       test,
+      patienceMs: 15_000,
       async create() {
         const world = createWorld(redis);
         const queue = world.queue();
@@ -38,6 +39,7 @@ describe.skipIf(withoutRedis)("bullmqSource is an engine", () => {
   describe("mode flow", () => {
     engineContract({
       test,
+      patienceMs: 15_000,
       async create() {
         const world = createWorld(redis);
         await world.worker("work", async (job) => {

@@ -86,7 +86,7 @@ export async function settled({
   for (const _ of ["once", "twice"]) {
     const fence = await world.queue().add("fence", {}, { jobId: `fence-${++fences}`, delay: 1e6 });
     const isFence = ({ event }: { event: { jobId: string } }) => event.jobId === fence.id;
-    await until("the fence is told", () => watching.emitted.some(isFence));
+    await until("the fence is told", () => watching.emitted.some(isFence), 15_000);
     watching.emitted.splice(0, Infinity, ...watching.emitted.filter((said) => !isFence(said)));
   }
 }

@@ -1,9 +1,8 @@
-import { execFileSync } from "node:child_process";
 import { Redis } from "ioredis";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { type RedisServer, startRedis, withoutRedis } from "../support/redis.js";
 import { until as eventually, inTime } from "../support/wait.js";
-import { createWorld, gate, type World } from "./given.js";
+import { createWorld, gate, meanwhile, type World } from "./given.js";
 
 describe.skipIf(withoutRedis)("when Redis or its events are not there", () => {
   let redis: RedisServer;
@@ -35,42 +34,42 @@ describe.skipIf(withoutRedis)("when Redis or its events are not there", () => {
     await until("j", "has begun", ({ stages }) => stages.length === 1);
 
     await redis.stop("SIGKILL");
-    await eventually("the source has noticed", () => complaints.length > 0);
+    await eventually("the source has noticed", () => complaints.length > 0, 15_000);
     await redis.start();
     held.open();
-    const job = await until("j", "is done", ({ done }) => done, 15_000);
+    const job = await until("j", "is done", ({ done }) => done);
     expect(job.status).toBe("completed");
     expect(job.stages.map(({ stage }) => stage)).toEqual(["crop", "save"]);
     expect(complaints).toHaveLength(1); // once, whatever number of tries it took
 
     // And it goes on, with jobs that are added now.
     await world.queue().add("resize", {}, { jobId: "k" });
-    await until("k", "is done", ({ done }) => done, 15_000);
+    await until("k", "is done", ({ done }) => done);
     await source.close();
-  }, 30_000);
+  });
 
   test("Redis comes back without its data: its jobs were removed, new ones are told", async () => {
     const { until, complaints } = world.watch({ mode: "flow" });
     await world.queue().add("resize", {}, { jobId: "j" });
     await until("j", "exists", () => true);
     await redis.stop("SIGKILL");
-    await eventually("the source has noticed", () => complaints.length > 0);
+    await eventually("the source has noticed", () => complaints.length > 0, 15_000);
     await redis.start({ data: "lost" });
-    const job = await until("j", "is done", ({ done }) => done, 15_000);
+    const job = await until("j", "is done", ({ done }) => done);
     expect(job).toMatchObject({ status: "cancelled", reason: "removed" });
     await world.queue().add("resize", {}, { jobId: "k" });
-    await until("k", "exists", () => true, 15_000);
-  }, 30_000);
+    await until("k", "exists", () => true);
+  });
 
   test("a source that begins while Redis is away tells everything once it is there", async () => {
     await world.queue().add("resize", {}, { jobId: "j" });
     await redis.stop("SIGTERM");
     const { until, complaints, emitted } = world.watch();
-    await eventually("it has noticed", () => complaints.length === 1);
+    await eventually("it has noticed", () => complaints.length === 1, 15_000);
     expect(emitted).toEqual([]);
     await redis.start();
-    await until("j", "exists", () => true, 10_000);
-  }, 20_000);
+    await until("j", "exists", () => true);
+  });
 
   test("a source can be closed while Redis is away", async () => {
     const early = world.watch();
@@ -101,7 +100,7 @@ describe.skipIf(withoutRedis)("when Redis or its events are not there", () => {
     const done: string[] = [];
     await world.worker("work", async ({ id }) => void done.push(id as string));
     await queue.add("resize", {}, { jobId: "meanwhile" });
-    await eventually("both are over", () => done.length === 2);
+    await eventually("both are over", () => done.length === 2, 15_000);
     await queue.trimEvents(0);
     await admin.quit();
 
@@ -116,21 +115,14 @@ describe.skipIf(withoutRedis)("when Redis or its events are not there", () => {
     await world.queue().add("resize", {}, { jobId: "before" });
     await until("before", "exists", () => true);
     // Its first event reaches this process; those of "lost" are gone when it asks for more.
-    const code = `
-      const { Queue, Worker } = require("bullmq");
-      const [port, prefix] = process.argv.slice(1);
-      const options = { connection: { port: Number(port) }, prefix };
-      (async () => {
-        const queue = new Queue("work", options);
-        const worker = new Worker("work", null, { ...options, autorun: false });
-        for (const jobId of ["heard", "lost"]) await queue.add("resize", {}, { jobId });
-        for (let job; (job = await worker.getNextJob("t")); ) await job.moveToCompleted(1, "t", false);
-        await queue.trimEvents(0);
-        await queue.add("resize", {}, { jobId: "after" });
-        await worker.close();
-        await queue.close();
-      })();`;
-    execFileSync(process.execPath, ["-e", code, `${redis.port}`, world.prefix]);
+    meanwhile(
+      world,
+      `
+      for (const jobId of ["heard", "lost"]) await queue.add("resize", {}, { jobId });
+      for (let job; (job = await worker.getNextJob("t")); ) await job.moveToCompleted(1, "t", false);
+      await queue.trimEvents(0);
+      await queue.add("resize", {}, { jobId: "after" });`,
+    );
     await until("after", "exists", () => true);
     for (const id of ["before", "heard", "lost"]) await until(id, "is done", ({ done }) => done);
   });

@@ -35,7 +35,7 @@ describe.skipIf(withoutRedis)("flows", () => {
       await world.worker("work", async (job) => job.updateProgress(50), { concurrency: 20 });
       const { until, emitted, complaints } = world.watch(brief);
       await world.flows.add(step("root", step("half", ...leaves), step("other", step("alone"))));
-      const job = await until("root", "is done", ({ done }) => done, 15_000);
+      const job = await until("root", "is done", ({ done }) => done);
 
       expect(job.status).toBe("completed");
       expect(job.counts).toMatchObject({ total: 303, completed: 303 });

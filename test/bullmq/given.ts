@@ -1,3 +1,4 @@
+import { execFileSync } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import {
   allowAll,
@@ -12,7 +13,11 @@ import {
   bullmqSource,
 } from "@org/workflow-monitor-bullmq";
 import { FlowProducer, type Processor, Queue, Worker, type WorkerOptions } from "bullmq";
+import { vi } from "vitest";
 import type { RedisServer } from "../support/redis.js";
+
+// Everything here waits for conditions. On a machine that is busy they come late, not never.
+vi.setConfig({ testTimeout: 40_000, hookTimeout: 40_000 });
 
 /** Something that the source emitted. */
 export interface Emitted {
@@ -109,7 +114,7 @@ function createWatching(options: BullmqSourceOptions, store?: JobStore): Watchin
     monitor,
     emitted,
     complaints,
-    async until(jobId, what, holds, ms = 5_000) {
+    async until(jobId, what, holds, ms = 15_000) {
       for (const end = Date.now() + ms; ; ) {
         const job = await monitor.get(jobId);
         if (job && holds(job)) return job;
@@ -125,6 +130,24 @@ function createWatching(options: BullmqSourceOptions, store?: JobStore): Watchin
       await monitor.close();
     },
   };
+}
+
+/**
+ * Runs code in a process of its own while this one stands still: the source hears of it all at once.
+ * The code has a `queue` and a `worker` of the name `work` that is moved by hand.
+ */
+export function meanwhile(world: World, code: string): void {
+  const script = `
+    const { Queue, Worker } = require("bullmq");
+    const options = { connection: { port: ${world.connection.port} }, prefix: "${world.prefix}" };
+    const queue = new Queue("work", options);
+    const worker = new Worker("work", null, { ...options, autorun: false });
+    (async () => {
+      ${code}
+      await worker.close();
+      await queue.close();
+    })();`;
+  execFileSync(process.execPath, ["-e", script]);
 }
 
 /** Something that others wait for. */

@@ -1,7 +1,7 @@
 import { UnrecoverableError } from "bullmq";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type RedisServer, startRedis, withoutRedis } from "../support/redis.js";
-import { createWorld, type World } from "./given.js";
+import { createWorld, meanwhile, shorten, type World } from "./given.js";
 
 describe.skipIf(withoutRedis)("runs and attempts", () => {
   let redis: RedisServer;
@@ -58,6 +58,33 @@ describe.skipIf(withoutRedis)("runs and attempts", () => {
     await job.retry();
     const third = await until("j", "is done", ({ done, run }) => done && run > 4);
     expect(third).toMatchObject({ status: "completed", run: 5, error: null });
+  });
+
+  inWorld("a run that ends and one that begins, heard at once, are two", async (world) => {
+    const { until, emitted } = world.watch();
+    await world.queue().add("resize", {}, { jobId: "j" });
+    await until("j", "exists", () => true);
+    meanwhile(
+      world,
+      `
+      const first = await worker.getNextJob("t");
+      await first.updateProgress({ stage: "crop", progress: 10 });
+      await first.moveToFailed(new Error("boom"), "t", false);
+      await first.retry();
+      const second = await worker.getNextJob("t");
+      await second.updateProgress({ stage: "crop", progress: 20 });`,
+    );
+    await until("j", "is in its second run", ({ run, stages }) => run === 2 && stages.length === 1);
+    expect(emitted.map(shorten)).toEqual([
+      "job pending",
+      "job running",
+      "stage crop running 10 %",
+      "stage crop failed !boom",
+      "job failed !boom",
+      "job of run 2 pending",
+      "job of run 2 running",
+      "stage of run 2 crop running 20 %",
+    ]);
   });
 
   inWorld("a job that completed can be run again, and again", async (world) => {

@@ -132,7 +132,7 @@ describe.skipIf(withoutRedis)("where a source begins", () => {
     const before = first.emitted.length;
     const heard: string[] = [];
     first.source.on("job", (event) => heard.push(shorten({ type: "job", event })));
-    await eventually("it hears of the job", () => heard.length > 0);
+    await eventually("it hears of the job", () => heard.length > 0, 15_000);
     expect(heard).toEqual(["job pending"]);
     expect(first.emitted.length).toBe(before + 1);
     expect((await first.monitor.get("j"))?.revision).toBe(1);

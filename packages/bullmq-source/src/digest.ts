@@ -33,7 +33,6 @@ export function digest(
     if (isSetback(event)) setbacks -= 1;
     if (event.name === "stalled") tracked.stalled = true;
     else if (event.name === "active") tracked.stalled = false;
-    else if (event.name === "added") tracked.name ||= event.jobName ?? "";
     else if (event.name === "progress") {
       const report = parse(event.data);
       const of = Math.max(1, tracked.told.ran, attempt - setbacks);

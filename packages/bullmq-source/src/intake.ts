@@ -1,9 +1,10 @@
 import { digest, endingOf, isRetryByHand } from "./digest.js";
 import type { Look } from "./facts.js";
-import { compareStreamIds } from "./keys.js";
+import { compareStreamIds, STREAM_START } from "./keys.js";
 import type { Report } from "./progress.js";
+import type { QueueEvent } from "./queue-watch.js";
 import type { Registry } from "./registry.js";
-import { startRun } from "./say.js";
+import { learnRun, startRun } from "./say.js";
 import { isOver, type Tracked, type WatchedJob } from "./tracked.js";
 
 export interface IntakeOptions {
@@ -21,26 +22,29 @@ export function takeIn(one: Tracked, look: Look, options: IntakeOptions): Watche
   const { registry, parse, lookNext } = options;
   const isCovered = ({ id }: { id: string }) => compareStreamIds(id, look.at) <= 0;
   const events = one.inbox.filter(isCovered);
-  if (one.looked && events.some(({ name }) => name === "added")) return bury(one, options);
+  if (events.some((event) => isRebirth(event, one))) return bury(one, options);
   one.inbox = one.inbox.filter((event) => !isCovered(event));
 
   const { facts } = look;
-  const isFirst = !one.looked;
-  one.looked = true;
+  const isFirst = one.seenAt === undefined;
+  one.seenAt = look.at;
   one.gone = facts === undefined;
   one.ending = facts ? undefined : (endingOf(events) ?? one.ending);
   if (facts) {
     one.facts = facts;
     one.name = facts.name;
-  }
-  digest(one, events, (progress) => parse(progress, one));
-  if (isFirst && one.reports.length === 0) recall(one, options);
+  } else one.name ||= events.find(({ name }) => name === "added")?.jobName ?? "";
 
   if (!one.job) {
     const ancestor = registry.place(one);
     if (ancestor) lookNext(ancestor);
   }
   const { job, parent } = one;
+  if (job && (events.some(isRetryByHand) || job.isAgain)) beginAnew(one, job);
+  if (job?.root === one) learnRun(job);
+  digest(one, events, (progress) => parse(progress, one));
+  if (isFirst && one.reports.length === 0) recall(one, options);
+
   if (!job) return undefined;
   job.unread.delete(one);
   job.touched.add(one);
@@ -53,7 +57,6 @@ export function takeIn(one: Tracked, look: Look, options: IntakeOptions): Watche
   if (parent && one.gone && !one.ending) askForVerdict(one, options);
   if (look.kidCount !== undefined) one.kidCount = look.kidCount;
   if (look.kids) for (const child of registry.grow(one, look.kids)) lookNext(child);
-  if (events.some(isRetryByHand) || job.isAgain) beginAnew(one, job);
   return job;
 }
 
@@ -90,15 +93,25 @@ function beginAnew(one: Tracked, job: WatchedJob): void {
   }
 }
 
-/** Its id was given to a new job: the former one is over, the new one is looked at anew. */
-function bury(one: Tracked, { registry, lookNext, speak }: IntakeOptions): undefined {
+/** Whether a life begins: after the last look a job was added under its id, or a root was retried by hand. */
+const isRebirth = (event: QueueEvent, { seenAt, parent }: Tracked): boolean =>
+  (event.name === "added" || (!parent && isRetryByHand(event))) &&
+  seenAt !== undefined && // and an event of what was seen may come late
+  compareStreamIds(event.id, seenAt) > 0;
+
+/** One life is over and another has begun since the last look: the end of the first is told, the other one is looked at anew. */
+function bury(one: Tracked, { registry, parse, lookNext, speak }: IntakeOptions): undefined {
   const { job } = one;
-  const birth = one.inbox.findIndex(({ name }) => name === "added");
+  const birth = one.inbox.findIndex((event) => isRebirth(event, one));
+  const former = one.inbox.slice(0, birth);
   const anew = one.inbox.slice(birth);
-  const id = one.inbox[birth]?.id ?? "0-0";
-  one.ending = endingOf(one.inbox.slice(0, birth)) ?? { status: "cancelled", id };
-  one.gone = true;
   one.inbox = [];
+  digest(one, former, (progress) => parse(progress, one));
+  const ending = endingOf(former) ?? one.ending;
+  if (ending || !isOver(one)) {
+    one.gone = true;
+    one.ending = ending ?? { status: "cancelled", id: anew[0]?.id ?? STREAM_START };
+  }
   if (job?.root === one) {
     job.unread.clear();
     job.ending = true;

@@ -204,12 +204,12 @@ export function createRegistry(settings: Settings, report: (message: string) => 
       one.stage = null;
       const stage = idOf(settings.stageId, one, isStageId);
       if (stage === undefined) return;
-      if (job.stageIds.has(stage)) {
+      if ((job.stageIds.get(stage) ?? one.key) !== one.key) {
         return report(
           `Job ${job.jobId} has two stages ${stage}: the second is left out (stageId).`,
         );
       }
-      job.stageIds.add(stage);
+      job.stageIds.set(stage, one.key);
       one.stage = stage;
     },
 

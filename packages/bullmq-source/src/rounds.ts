@@ -159,10 +159,10 @@ export function createRounds(options: RoundsOptions): Rounds {
   /** Looks at jobs of one queue, and waits until the events that the looks cover were heard. */
   async function look(batch: Tracked[]) {
     const { queue } = batch[0] as Tracked;
-    const asks = batch.map(({ id, kidCount, looked }) => ({
+    const asks = batch.map(({ id, kidCount, seenAt }) => ({
       id,
       kidsKnown: settings.mode === "flow" ? kidCount : undefined,
-      wantsProgress: !looked,
+      wantsProgress: seenAt === undefined,
     }));
     const { oldest, looks } = await reader.look(queue, asks);
     const followed = queues.get(queue.base);

@@ -14,7 +14,6 @@ type Utter = (saying: Saying) => void;
  */
 export function say(job: WatchedJob, emit: Emit): boolean {
   const { root } = job;
-  learnRun(job);
   for (const tracked of job.touched) begin(job, tracked);
   const steps = stepsOf(root);
   const last = steps.at(-1);
@@ -136,7 +135,7 @@ function begin(job: WatchedJob, tracked: Tracked): void {
  * BullMQ counts tries, not runs. More tries than a job may have were begun by hand: such a run is
  * called by the number of its first try, so that every process calls it the same.
  */
-function learnRun(job: WatchedJob): void {
+export function learnRun(job: WatchedJob): void {
   const { facts } = job.root;
   if (!facts) return;
   const before = isOver(job.root) ? facts.made - 1 : facts.made;

@@ -37,7 +37,8 @@ export interface Tracked extends JobRef {
   /** As last read. Kept when the job is gone. */
   facts: Facts | undefined;
   name: string;
-  looked: boolean;
+  /** Where its queue's stream stood when it was last looked at; undefined: it was not yet. */
+  seenAt: string | undefined;
   gone: boolean;
   /** Events since the last look. */
   inbox: QueueEvent[];
@@ -85,7 +86,8 @@ export interface WatchedJob {
   readonly touched: Set<Tracked>;
   /** How many descendants it has. */
   size: number;
-  readonly stageIds: Set<string>;
+  /** Which of them has which id as a stage. */
+  readonly stageIds: Map<string, string>;
   /** Its descendants and its plan; undefined: to be made anew. */
   flow: Flow | undefined;
   planTold: string;
@@ -109,7 +111,7 @@ export function createTracked(ref: JobRef, wanted: boolean): Tracked {
     kidCount: 0,
     facts: undefined,
     name: "",
-    looked: false,
+    seenAt: undefined,
     gone: false,
     inbox: [],
     changedAt: undefined,
@@ -138,7 +140,7 @@ export function createWatchedJob(
     unread: new Set(),
     touched: new Set(),
     size: 0,
-    stageIds: new Set(),
+    stageIds: new Map(),
     flow: undefined,
     planTold: "",
     begun: false,
