@@ -31,12 +31,15 @@ export interface RedisOptions {
   persist?: boolean;
   /** Further arguments, as on its command line. */
   args?: string[];
+  /** Further variables of its environment. */
+  env?: Record<string, string>;
 }
 
 /** A Redis of one's own on a free port of 127.0.0.1. Resolves when it answers. */
 export async function startRedis({
   persist = false,
   args = [],
+  env = {},
 }: RedisOptions = {}): Promise<RedisServer> {
   const port = await freePort();
   const folder = mkdtempSync(join(tmpdir(), "workflow-monitor-redis-"));
@@ -45,7 +48,10 @@ export async function startRedis({
   let server: ChildProcess;
 
   async function start(): Promise<void> {
-    server = spawn(EXECUTABLE, [...common, "--appendonly", ...aof, ...args], { stdio: "ignore" });
+    server = spawn(EXECUTABLE, [...common, "--appendonly", ...aof, ...args], {
+      stdio: "ignore",
+      env: { ...process.env, ...env },
+    });
     server.on("error", () => {}); // told by the wait below
     await answering(port, server);
   }

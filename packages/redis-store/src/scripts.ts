@@ -304,6 +304,14 @@ export const page = script(
   1,
   `
 local prefix, newest, after, most = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
+-- By bytes, as sorted sets are: what < says depends on the locale that Redis was started in.
+local function less(one, other)
+  for n = 1, math.min(#one, #other) do
+    local a, b = string.byte(one, n), string.byte(other, n)
+    if a ~= b then return a < b end
+  end
+  return #one < #other
+end
 local smallest, size
 for n = 6, #ARGV do
   local count = redis.call('ZCARD', prefix .. ARGV[n])
@@ -315,7 +323,7 @@ while #found < 3 * most do
   local jobs = redis.call('ZRANGE', smallest, newest, '-inf', 'BYSCORE', 'REV', 'LIMIT', offset, most, 'WITHSCORES')
   for n = 1, #jobs, 2 do
     -- Of those created in the same moment, the job decides.
-    if #found < 3 * most and (jobs[n + 1] ~= newest or jobs[n] < after) then
+    if #found < 3 * most and (jobs[n + 1] ~= newest or less(jobs[n], after)) then
       found[#found + 1] = jobs[n]
       found[#found + 1] = jobs[n + 1]
       found[#found + 1] = redis.call('HGET', KEYS[1], jobs[n]) or ''
