@@ -316,6 +316,23 @@ describe.skipIf(withoutRedis)("retention", () => {
     expect(await listed(store, { limit: 1_000 })).toHaveLength(n);
   });
 
+  test("a job whose time to read is over leaves the index at once, though it is remembered", async () => {
+    const prefix = ownPrefix();
+    const store = storeOn(server.port, { prefix });
+    const client = redisClient(server.port);
+    const done = { status: "completed", done: true } as const;
+    await append(store, null, batchOf("j", 1, done, { ttlMs: 1_000 }));
+    await store.list({ limit: 1 });
+    await eventually("its time is over", async () => (await store.read("j"))?.expired === true);
+    expect(await listed(store, { limit: 9 })).toEqual([]);
+    expect(await client.texts("KEYS", `${prefix}{jobs}:*`)).toEqual([]);
+    expect(await client.number("EXISTS", `${prefix}{j}:head`)).toBe(1);
+    // Another run brings it back, into the list as well.
+    const { cursor, job } = await whole(store);
+    await append(store, cursor, changeOf(job, { ...job, run: 2, status: "running", done: false }));
+    expect(idsOf(await listed(store, { limit: 9 }))).toEqual(["j"]);
+  });
+
   test("nothing of a job is left in Redis after its time", async () => {
     const prefix = ownPrefix();
     const store = storeOn(server.port, { prefix });

@@ -117,17 +117,18 @@ export class JobIndex {
   async #look(jobId: string, entry: string): Promise<JobSummary | undefined> {
     const { head } = keysOf(this.#prefix, jobId);
     const reply = (await this.#connection.run(summary, [head], [])) as Summary | null;
-    if (!reply) {
+    // One that is over is not listed: another run of it would be written in anew.
+    if (!reply || reply[2]) {
       await this.#connection.run(unindex, this.#keys, [this.#setPrefix, jobId, entry]);
       return undefined;
     }
-    const [at, expires, expired, fields] = reply;
+    const [at, expires, , fields] = reply;
     const job = summaryOf(fields, cursorOf(at));
     const sets = entry === "" ? [] : (JSON.parse(entry) as [string, number, string[]])[2];
     const renewed = Number(expires) < Date.now() + 1;
-    if (!expired && (renewed || String(sets) !== String(setsOf(job))))
+    if (renewed || String(sets) !== String(setsOf(job)))
       await this.#write(job, job, Number(expires));
-    return expired ? undefined : job;
+    return job;
   }
 }
 
