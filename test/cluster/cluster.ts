@@ -72,7 +72,7 @@ test.skipIf(withoutRedis)(
     await until("everybody has seen the end", () => viewers.now.size === 0, REST_MS);
     viewers.stopped = true;
     await inTime("the end of the viewers", watching);
-    const rightlyGone = await rest.recordHeads(history);
+    const acknowledged = await rest.recordHeads(history);
 
     const { published, snapshots, resumed, skipped, updates, ends } = history.summary;
     const lines = report({
@@ -86,7 +86,7 @@ test.skipIf(withoutRedis)(
       frames: { snapshots, resumed, skipped, updates, ends },
       "Redis away": viewers.stale,
       "at rest": spread(rest.took),
-      "gone with its publisher": rightlyGone,
+      acknowledged,
     });
     console.log(lines);
 
@@ -95,7 +95,9 @@ test.skipIf(withoutRedis)(
     expect(viewers.closed).toEqual([]);
     expect(crashes).toEqual([]);
     expect(viewers.hopeless).toBe(0);
-    for (const [name, count] of Object.entries({ ...faults, ...viewers.stale, resumed, ends }))
+    for (const [name, count] of Object.entries({
+      ...{ ...faults, ...viewers.stale, resumed, ends, there: acknowledged.there },
+    }))
       expect(count, name).toBeGreaterThan(0);
     rmSync(folder, { recursive: true });
   },

@@ -105,6 +105,7 @@ export function redisFaults(cluster: Cluster, random: Random): Faults {
       viewers.once.forgive(jobs.saying);
       for (const key of await redis.keys("stream"))
         await redis.command("XTRIM", key, "MAXLEN", random.below(3));
+      viewers.once.forgive(jobs.saying);
     },
     async "head evicted"() {
       const job = await liveJob();

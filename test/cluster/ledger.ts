@@ -74,10 +74,12 @@ export class Ledger {
   }
 
   /** What was acknowledged of a job and is not there. */
-  check(jobId: string, job: JobSnapshot | undefined): { gone: string[]; rightlyGone: number } {
-    const missing = (this.#acknowledged.get(jobId) ?? []).filter((entry) => !isThere(entry, job));
+  check(jobId: string, job: JobSnapshot | undefined) {
+    const all = this.#acknowledged.get(jobId) ?? [];
+    const missing = all.filter((entry) => !isThere(entry, job));
     const gone = missing.filter((entry) => !this.#isGone(entry));
     return {
+      there: all.length - missing.length,
       gone: gone.map((entry) => print(entry, job)),
       rightlyGone: missing.length - gone.length,
     };

@@ -81,10 +81,15 @@ export class Rest {
     return `${behind.length} viewers of ${jobId} are not at ${head}: ${first?.name} is at ${first?.cursor} over ${first?.line}`;
   }
 
-  /** Tells the history of every job's head, which all nodes must agree on. How much is rightly gone. */
-  async recordHeads(history: History): Promise<number> {
+  /**
+   * Tells the history of every job's head, which all nodes must agree on. How many acknowledged facts
+   * (a job, an end, an end of a stage) are there, and how many rightly are not.
+   */
+  async recordHeads(
+    history: History,
+  ): Promise<{ there: number; "gone with its publisher": number }> {
     const { jobs, ledger, nodes } = this.#cluster;
-    let rightly = 0;
+    const facts = { there: 0, "gone with its publisher": 0 };
     for (const { jobId } of jobs.all) {
       const answers = await Promise.all(nodes.map((node) => headOf(node, jobId)));
       const texts = new Set(answers.map((answer) => JSON.stringify(answer)));
@@ -94,12 +99,13 @@ export class Rest {
       if (!answer || typeof answer === "string")
         throw new Error(`no answer for ${jobId}: ${answer}`);
       const { job } = answer;
-      const { gone, rightlyGone } = ledger.check(jobId, job);
+      const { there, gone, rightlyGone } = ledger.check(jobId, job);
       if (gone.length > 0) throw new Error(gone.join("\n"));
-      rightly += rightlyGone;
+      facts.there += there;
+      facts["gone with its publisher"] += rightlyGone;
       if (job) history.head(jobId, job, job);
     }
-    return rightly;
+    return facts;
   }
 }
 
