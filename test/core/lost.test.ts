@@ -322,3 +322,31 @@ test("[R1] a batch that is stored after it was looked up in vain counts once", a
   expect((await record(inner))?.events).toHaveLength(2);
   expect((await record(inner))?.job?.message).toBe("theirs");
 });
+
+test("[R1] so does one that is stored between the look-up and the next read", async () => {
+  const inner = memoryStore({ clock });
+  let late: (() => Promise<unknown>) | undefined;
+  let soughtFor = false;
+  const store: JobStore = {
+    ...inner,
+    async append(...args) {
+      if (late) return inner.append(...args);
+      late = () => inner.append(...args);
+      throw new Error("no answer in time");
+    },
+    async find(...args) {
+      const found = await inner.find(...args);
+      soughtFor = true;
+      return found;
+    },
+    async read(...args) {
+      if (soughtFor) await late?.();
+      return inner.read(...args);
+    },
+  };
+  const { say } = publisher(store);
+  // Its first event is undone by its second: said again, both would be news.
+  const [first, second] = ["one", "two"].map((message) => say({ message }));
+  expect([(await first)?.revision, (await second)?.revision]).toEqual([1, 2]);
+  expect((await record(inner))?.events).toHaveLength(2);
+});

@@ -114,16 +114,22 @@ export class Lane {
   async #append(batch: Waiting[]): Promise<void> {
     const { store, limits } = this.#context;
     const id = batchId();
+    const find = () => this.#untilAnswered(() => store.find(this.jobId, id));
     /** What an append of unknown outcome would have stored. */
     let attempted: Folded | undefined;
     for (let conflicts = 0; conflicts < MAX_CONFLICTS; conflicts++) {
       if (this.#context.closing.aborted) throw closedError();
-      if (attempted) {
-        const found = await this.#untilAnswered(() => store.find(this.jobId, id));
-        if (found) return this.#settle(batch, attempted, found);
-      }
+      // Before the read, which may bring back a lost job in a log without its batches …
+      const before = attempted && (await find());
+      if (attempted && before) return this.#settle(batch, attempted, before);
       const cached = this.#head !== undefined && !this.#headIsOld;
       const head = await this.#read(batch.some(({ event }) => event.id !== undefined));
+      // … and after it: it may have arrived in between. From now on it would be a conflict.
+      const since = attempted && (await find());
+      if (attempted && since) {
+        this.#headIsOld = true;
+        return this.#settle(batch, attempted, since);
+      }
       const folded = fold(this.jobId, head, batch, limits.stages);
       const { job, revisions } = folded;
       if (!job || revisions.length === 0) {
