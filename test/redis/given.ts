@@ -11,10 +11,13 @@ import {
   type WorkflowMonitorOptions,
 } from "@org/workflow-monitor";
 import { type RedisStoreOptions, redisStore } from "@org/workflow-monitor-redis";
-import { onTestFinished } from "vitest";
+import { onTestFinished, vi } from "vitest";
 import { diff, ORIGIN } from "../../packages/core/src/revision.js";
 import { emptyJob } from "../../packages/core/src/snapshot.js";
 import { inTime } from "../support/wait.js";
+
+// Reconnects wait up to 2 s, and several of them are waited for: patience, not a measure.
+vi.setConfig({ testTimeout: 30_000 });
 
 export type Store = JobStore & Required<Pick<JobStore, "list" | "health" | "connection">>;
 
@@ -47,7 +50,7 @@ async function is(store: Store, state: boolean): Promise<void> {
     });
   });
   try {
-    await inTime(`the store is ${state ? "there" : "away"}`, told, 4_000);
+    await inTime(`the store is ${state ? "there" : "away"}`, told, 10_000);
   } finally {
     stop();
   }
@@ -133,9 +136,9 @@ export const messages = (events: string[]): string[] =>
 
 /** Looks again and again until something holds; rejects after 10 s. */
 export async function eventually(what: string, holds: () => Promise<boolean>): Promise<void> {
-  for (const end = Date.now() + 4_000; ; ) {
+  for (const end = Date.now() + 10_000; ; ) {
     if (await holds()) return;
-    if (Date.now() > end) throw new Error(`waited 4 s in vain until ${what}`);
+    if (Date.now() > end) throw new Error(`waited 10 s in vain until ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
 }
