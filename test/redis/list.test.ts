@@ -316,6 +316,39 @@ describe.skipIf(withoutRedis)("retention", () => {
     expect(await listed(store, { limit: 1_000 })).toHaveLength(n);
   });
 
+  test("those that live longer than the index knew make room for those that are gone", async () => {
+    const prefix = ownPrefix();
+    const store = storeOn(server.port, { prefix });
+    const client = redisClient(server.port);
+    const expiry = `${prefix}{jobs}:expiry`;
+    for (const n of range(20)) await append(store, null, batchOf(`live-${n}`, 1));
+    await eventually(
+      "all were written in",
+      async () => (await client.number("ZCARD", expiry)) === 20,
+    );
+    for (const n of range(20)) await client.call("ZADD", expiry, 1_000, `live-${n}`);
+    let n = 0;
+    await eventually("all are renewed", async () => {
+      await append(store, null, batchOf(`new-${++n}`, 1));
+      return (await client.number("ZCOUNT", expiry, 0, 1_000)) === 0;
+    });
+    expect((await listed(store, { limit: 1_000 })).length).toBe(20 + n);
+  });
+
+  test("without its entries, jobs that are gone leave what they are found in", async () => {
+    const prefix = ownPrefix();
+    const store = storeOn(server.port, { prefix });
+    const client = redisClient(server.port);
+    for (const n of range(5)) await append(store, null, batchOf(`gone-${n}`, 1));
+    expect(await listed(store, { limit: 10 })).toHaveLength(5);
+    await client.call("DEL", `${prefix}{jobs}:entries`);
+    for (const n of range(5)) await client.call("DEL", `${prefix}{gone-${n}}:head`);
+    expect(await listed(store, { limit: 10, status: "pending" })).toEqual([]);
+    expect(await listed(store, { limit: 10 })).toEqual([]);
+    for (const set of ["all", "status:pending"])
+      expect(await client.number("ZCARD", `${prefix}{jobs}:${set}`)).toBe(0);
+  });
+
   test("a job whose time to read is over leaves the index at once, though it is remembered", async () => {
     const prefix = ownPrefix();
     const store = storeOn(server.port, { prefix });

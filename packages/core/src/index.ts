@@ -44,7 +44,7 @@ export { applyPatch, parseCursor, printCursor } from "./revision.js";
 export type { Announced, JobPage, JobQuery, JobRecord, JobStore } from "./store.js";
 export type { MemoryStoreOptions } from "./memory-store.js";
 export { memoryStore } from "./memory-store.js";
-// ./lane.js, ./ingest.js
+// ./merge.js, ./lane.js, ./ingest.js
 
 // The way to the viewers.
 export type { Frame, FrameType, Mode, Transport, ViewerMessage } from "./protocol.js";

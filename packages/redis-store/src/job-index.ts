@@ -60,6 +60,7 @@ export class JobIndex {
     if (this.#known.size > KNOWN_JOBS)
       this.#known.delete(this.#known.keys().next().value as string);
     const work: Promise<unknown> = this.#write(job, cursor, now + ttlMs)
+      .then((over) => this.#sweep(over))
       .catch((err: unknown) => {
         this.#known.delete(jobId); // the next append tries again
         this.#logger.warn({ jobId, err }, "the index of jobs was not written");
@@ -84,8 +85,9 @@ export class JobIndex {
       const args = [this.#setPrefix, place.createdAt, place.jobId, most, ...sets];
       const found = (await this.#connection.run(page, [this.#keys[0]], args)) as string[];
       const listed = triples(found);
-      const jobs = await Promise.all(listed.map(({ jobId, entry }) => this.#look(jobId, entry)));
-      for (const job of jobs) if (job && wanted(job)) rows.push(job);
+      const look = ({ jobId, entry }: (typeof listed)[number]) => this.#look(jobId, entry, sets);
+      for (const found of await Promise.all(listed.map(look)))
+        if (found && wanted(found.row)) rows.push(found.row);
       if (rows.length > limit) {
         const shown = rows.slice(0, limit);
         return { jobs: shown, next: position(shown.at(-1) as JobSummary) };
@@ -102,34 +104,45 @@ export class JobIndex {
     return `${this.#prefix}{jobs}:`;
   }
 
-  async #write(job: JobSummary | JobState, cursor: Cursor, expires: number): Promise<void> {
+  /** Writes what there is to know of a job; resolves to some jobs whose time is over, and their entries. */
+  async #write(job: JobSummary | JobState, cursor: Cursor, expires: number): Promise<string[]> {
     const { jobId, createdAt } = job;
     const place = [jobId, cursor.epoch, cursor.revision, Date.parse(createdAt), expires];
     const args = [this.#setPrefix, ...place, JSON.stringify(setsOf(job))];
-    const over = (await this.#connection.run(index, this.#keys, args)) as string[];
-    // Somebody has to look after those that nobody lists.
+    return (await this.#connection.run(index, this.#keys, args)) as string[];
+  }
+
+  /** Somebody has to look after those that nobody lists: they are gone, or live longer than was known. */
+  async #sweep(over: string[]): Promise<void> {
     for (let n = 0; n < over.length; n += 2) {
-      if (over[n] !== jobId) await this.#look(over[n] as string, over[n + 1] as string);
+      const job = await this.#look(over[n] as string, over[n + 1] as string, ["all"]);
+      if (job) await this.#write(job.row, job.row, job.expires);
     }
   }
 
-  /** The job of an entry, which is put right; undefined when there is none to be read. */
-  async #look(jobId: string, entry: string): Promise<JobSummary | undefined> {
+  /** The job of an entry, which is put right; undefined when there is none to be read. `sets`: where it was found. */
+  async #look(jobId: string, entry: string, sets: string[]): Promise<Found | undefined> {
     const { head } = keysOf(this.#prefix, jobId);
     const reply = (await this.#connection.run(summary, [head], [])) as Summary | null;
     // One that is over is not listed: another run of it would be written in anew.
     if (!reply || reply[2]) {
-      await this.#connection.run(unindex, this.#keys, [this.#setPrefix, jobId, entry]);
+      const args = [this.#setPrefix, jobId, entry, ...sets];
+      await this.#connection.run(unindex, this.#keys, args);
       return undefined;
     }
     const [at, expires, , fields] = reply;
-    const job = summaryOf(fields, cursorOf(at));
-    const sets = entry === "" ? [] : (JSON.parse(entry) as [string, number, string[]])[2];
-    const renewed = Number(expires) < Date.now() + 1;
-    if (renewed || String(sets) !== String(setsOf(job)))
-      await this.#write(job, job, Number(expires));
-    return job;
+    const found = { row: summaryOf(fields, cursorOf(at)), expires: Number(expires) };
+    const known = entry === "" ? [] : (JSON.parse(entry) as [string, number, string[]])[2];
+    if (String(known) !== String(setsOf(found.row)))
+      await this.#write(found.row, found.row, found.expires);
+    return found;
   }
+}
+
+interface Found {
+  row: JobSummary;
+  /** When its time to read is over, in milliseconds since 1970. */
+  expires: number;
 }
 
 type Summary = [cursor: string, expires: string, expired: number, fields: string[]];

@@ -280,13 +280,17 @@ return over
 `,
 );
 
-/** KEYS entries, expiry · ARGV run id, prefix of the sets, job, the entry that was seen: takes it out, unless it was put in again. */
+/**
+ * KEYS entries, expiry · ARGV run id, prefix of the sets, job, the entry that was seen, the sets that it was
+ * found in: takes it out, unless it was put in again.
+ */
 export const unindex = script(
   2,
   `
 local prefix, job = ARGV[2], ARGV[3]
 local seen = redis.call('HGET', KEYS[1], job)
 if seen and seen ~= ARGV[4] then return 0 end
+for n = 5, #ARGV do redis.call('ZREM', prefix .. ARGV[n], job) end
 for _, set in ipairs(seen and cjson.decode(seen)[3] or {}) do
   redis.call('ZREM', prefix .. set, job)
 end
