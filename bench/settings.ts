@@ -75,7 +75,7 @@ const FULL = {
   memory: { stalled: 500, megabytes: 100, samples: 20, leastSeconds: 45 },
   page: { rounds: 2, warmUpMs: 2_000, ms: 5_000 },
   across: { rounds: 9, updates: 200, everyMs: 5 },
-  throughput: { rounds: 9, events: 20_000, inFlight: 512 },
+  throughput: { rounds: 15, events: 12_800, inFlight: 128 },
   recovery: { rounds: 5, viewers: 200 },
 };
 const QUICK = {
@@ -92,7 +92,7 @@ const QUICK = {
   memory: { stalled: 20, megabytes: 4, samples: 4, leastSeconds: 0 },
   page: { rounds: 1, warmUpMs: 200, ms: 500 },
   across: { rounds: 2, updates: 20, everyMs: 5 },
-  throughput: { rounds: 2, events: 2_000, inFlight: 512 },
+  throughput: { rounds: 2, events: 2_560, inFlight: 128 },
   recovery: { rounds: 1, viewers: 20 },
 };
 

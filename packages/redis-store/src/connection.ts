@@ -1,5 +1,5 @@
 import { type Logger, WorkflowMonitorError } from "@org/workflow-monitor";
-import { Redis, type RedisOptions } from "ioredis";
+import { Command, Redis, type RedisOptions } from "ioredis";
 import type { Script } from "./scripts.js";
 
 export interface ConnectionOptions {
@@ -77,22 +77,24 @@ export class Connection {
   }
 
   /** Runs a script; its first argument is the run id of the process that it runs in. */
-  async run(script: Script, keys: string[], args: (string | number)[]): Promise<Reply> {
-    const life = this.#life ?? (await this.#started());
-    const all = [...keys, life, ...args];
+  run(script: Script, keys: string[], args: (string | number)[]): Promise<Reply> {
+    if (this.#life !== undefined) return this.#send(script, [...keys, this.#life, ...args]);
+    return this.#started().then((life) => this.#send(script, [...keys, life, ...args]));
+  }
+
+  #send(script: Script, words: (string | number)[]): Promise<Reply> {
     this.#gather();
-    try {
-      return (await this.#commands.evalsha(script.sha, script.keys, ...all)) as Reply;
-    } catch (thrown) {
-      if (!(thrown as Error).message.startsWith("NOSCRIPT"))
-        throw this.#failure(thrown, this.#commands);
-    }
-    // In the same turn: it is still the same connection.
-    try {
-      return (await this.#commands.eval(script.lua, script.keys, ...all)) as Reply;
-    } catch (thrown) {
-      throw this.#failure(thrown, this.#commands);
-    }
+    const evalsha = new Command("evalsha", [script.sha, script.keys, ...words] as never, {
+      replyEncoding: "utf8",
+    });
+    const sent = this.#commands.sendCommand(evalsha) as Promise<Reply>;
+    return sent.catch((thrown: Error) => {
+      if (!thrown.message.startsWith("NOSCRIPT")) throw this.#failure(thrown, this.#commands);
+      // In the same turn: it is still the same connection.
+      return this.#commands.eval(script.lua, script.keys, ...words).catch((again) => {
+        throw this.#failure(again, this.#commands);
+      }) as Promise<Reply>;
+    });
   }
 
   /** What is sent in one turn of the event loop leaves in one piece. */
