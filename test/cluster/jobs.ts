@@ -2,6 +2,7 @@ import type { PublishedEvent } from "@org/workflow-monitor";
 import type { History } from "@org/workflow-monitor/testing";
 import type { Random } from "../support/random.js";
 import { until } from "../support/wait.js";
+import type { Ledger } from "./ledger.js";
 import type { ClusterProcess } from "./process.js";
 import type { PublisherCalls } from "./publisher.js";
 
@@ -19,6 +20,7 @@ export interface LiveJob {
 
 export interface JobsOptions {
   history: History;
+  ledger: Ledger;
   random: Random;
 }
 
@@ -159,7 +161,7 @@ export class Jobs {
 
   /** Whether it was acknowledged. */
   async #publish(job: LiveJob, event: PublishedEvent, by?: Publisher): Promise<boolean> {
-    const { history, random } = this.#options;
+    const { history, ledger, random } = this.#options;
     const { jobId } = job;
     const message = event.type === "plan" ? undefined : event.message;
     job.unanswered += 1;
@@ -168,8 +170,10 @@ export class Jobs {
       const there = () => job.publishers.filter(({ alive }) => alive);
       await until(`somebody publishes to ${jobId}`, () => there().length > 0, MOST_SECONDS * 1_000);
       const publisher = by ?? (random.pick(there()) as Publisher);
+      const { lifeName } = publisher;
       const outcome = await publisher.call("publish", event);
       if (typeof outcome !== "string") {
+        ledger.answered(lifeName, jobId, outcome);
         this.counts.events.acknowledged += 1;
         history.published(jobId, outcome, event);
         return true;

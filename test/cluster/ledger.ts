@@ -1,4 +1,4 @@
-import type { JobSnapshot } from "@org/workflow-monitor";
+import type { Cursor, JobSnapshot } from "@org/workflow-monitor";
 import type { ToldUpdate } from "./log.js";
 import { TIMEOUT_MS } from "./settings.js";
 
@@ -53,6 +53,12 @@ export class Ledger {
       const shows = entry.what === "the end" && entry.run === run && entry.status === end;
       if (follows || shows || entry.what === "the job") entry.known.add(life);
     }
+  }
+
+  /** A publisher was told that this cursor contains what it said: it knows what stands there. */
+  answered(life: string, jobId: string, { epoch, revision }: Cursor): void {
+    for (const entry of this.#acknowledged.get(jobId) ?? [])
+      if (entry.epoch === epoch && entry.revision <= revision) entry.known.add(life);
   }
 
   killed(life: string): void {

@@ -70,7 +70,7 @@ export async function startCluster(history: History, folder: string): Promise<Cl
     ...publishers.map((each) => each.start()),
   ]);
 
-  const jobs = new Jobs({ history, random: random(1) });
+  const jobs = new Jobs({ history, ledger, random: random(1) });
   const mayBeGone = (jobId: string) => ledger.mayBeGone(jobId);
   const viewers = new Viewers({ history, nodes, live: jobs.live, random: random(2), mayBeGone });
   return { redis, nodes, publishers, jobs, viewers, ledger, crashes };

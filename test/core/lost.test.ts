@@ -201,6 +201,40 @@ test("[R18] lost twice, it comes back as far as it was, whoever brings it", asyn
   expect(await record(lossy.store)).toMatchObject({ job: { status: "completed", done: true } });
 });
 
+test("[R18] what was acknowledged after a look-up comes back, too", async () => {
+  const lossy = replaceable();
+  let answers = true;
+  const { say } = publisher({
+    ...lossy.store,
+    async append(...args) {
+      const cursor = await lossy.store.append(...args);
+      if (!answers) throw new Error("no answer in time");
+      return cursor;
+    },
+  });
+  await say({ status: "running" });
+  answers = false;
+  await say({ status: "completed" });
+  answers = true;
+  await lose(lossy);
+  expect(await record(lossy.store)).toMatchObject({ job: { status: "completed", done: true } });
+});
+
+test("[R18] so does what was there already when it was said", async () => {
+  const lossy = replaceable();
+  const gone = publisher(lossy.store);
+  await gone.say({ status: "completed" });
+  await settle(clock, gone.monitor.close());
+  const { say } = publisher(lossy.store);
+  await say({ status: "completed" });
+  await lose(lossy);
+  expect(await record(lossy.store)).toMatchObject({ job: { status: "completed", done: true } });
+  // Saying it once more was no new life: its time to read runs from when it was stored.
+  clock.advance(59_000);
+  await lose(lossy);
+  expect(await record(lossy.store)).toBeUndefined();
+});
+
 test("[R18] what was said after a loss is not lost with the log that it stands in", async () => {
   const lossy = replaceable();
   const stage = (stage: string, status: string) => ({ type: "stage", stage, status });

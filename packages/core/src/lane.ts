@@ -121,26 +121,25 @@ export class Lane {
       if (this.#context.closing.aborted) throw closedError();
       // Before the read, which may bring back a lost job in a log without its batches …
       const before = attempted && (await find());
-      if (attempted && before) return this.#settle(batch, attempted, before);
+      if (attempted && before) return this.#found(batch, attempted, before);
       const cached = this.#head !== undefined && !this.#headIsOld;
       const head = await this.#read(batch.some(({ event }) => event.id !== undefined));
       // … and after it: it may have arrived in between. From now on it would be a conflict.
       const since = attempted && (await find());
-      if (attempted && since) {
-        this.#headIsOld = true;
-        return this.#settle(batch, attempted, since);
-      }
+      if (attempted && since) return this.#found(batch, attempted, since);
       const folded = fold(this.jobId, head, batch, limits.stages);
       const { job, revisions } = folded;
       if (!job || revisions.length === 0) {
         // Nothing is compared when nothing is appended: others may have moved the head meanwhile.
-        if (!cached || (await this.#isHead(head.cursor)))
-          return this.#settle(batch, folded, head.cursor);
-        this.#headIsOld = true;
-        continue;
+        if (cached && !(await this.#isHead(head.cursor))) {
+          this.#headIsOld = true;
+          continue;
+        }
+        if (job && head.cursor && !head.expired) this.#acknowledge(job, head.cursor, job.updatedAt);
+        return this.#settle(batch, folded, head.cursor);
       }
 
-      const { ttlMs, until } = this.#lifetime(job);
+      const { ttlMs } = this.#lifetime(job);
       let cursor: Cursor | false;
       try {
         cursor = await store.append(this.jobId, head.cursor, { id, revisions, job, ttlMs });
@@ -154,7 +153,7 @@ export class Lane {
         continue;
       }
       if (cursor) {
-        this.#acknowledged = { job, cursor, until };
+        this.#acknowledge(job, cursor);
         this.#head = { job, cursor, expired: false, ids: NO_IDS };
         for (const { event } of folded.steps) if (event.id !== undefined) this.#ids?.add(event.id);
         return this.#settle(batch, folded, cursor);
@@ -164,6 +163,20 @@ export class Lane {
     }
     const message = `Other publishers of this job came first ${MAX_CONFLICTS} times: publish again.`;
     throw new WorkflowMonitorError("conflict", message, { jobId: this.jobId });
+  }
+
+  /** An append of unknown outcome is stored. */
+  #found(batch: Waiting[], attempted: Folded, cursor: Cursor): void {
+    this.#headIsOld = true;
+    if (attempted.job) this.#acknowledge(attempted.job, cursor);
+    this.#settle(batch, attempted, cursor);
+  }
+
+  /** @param since when it was stored, if others did that: its time to read is not renewed */
+  #acknowledge(job: JobState, cursor: Cursor, since?: string): void {
+    const { ttlMs, until } = this.#lifetime(job);
+    const others = since === undefined ? until : Date.parse(since) + ttlMs;
+    this.#acknowledged = { job, cursor, until: Math.min(until, others) };
   }
 
   async #isHead(cursor: Cursor | null): Promise<boolean> {
@@ -247,12 +260,12 @@ export class Lane {
     const told = fold(this.jobId, carried, events.map(stamped), limits.stages).job ?? known.job;
     // … and what is in its base, which may be older than what is known here, or not.
     const job = theirs ? merge(told, theirs) : told;
-    const { ttlMs, until } = this.#lifetime(job);
+    const { ttlMs } = this.#lifetime(job);
     const batch = { id: batchId(), revisions: [], job, ttlMs, carries: known.cursor };
     try {
       const cursor = await store.append(this.jobId, base, batch);
       if (!cursor) return;
-      this.#acknowledged = { job, cursor, until };
+      this.#acknowledge(job, cursor);
       logger.warn({ jobId: this.jobId, cursor, carries: known.cursor }, "brought back a lost job");
     } catch (thrown) {
       if (isClosed(thrown)) throw closedError();
