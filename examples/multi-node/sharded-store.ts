@@ -38,7 +38,7 @@ export function shardedStore(shards: readonly JobStore[]): JobStore {
       };
     },
     async health() {
-      await Promise.all(shards.map((shard) => shard.health?.()));
+      await Promise.all(shards.map(async (shard) => shard.health?.()));
     },
     async close() {
       await Promise.all(shards.map((shard) => shard.close()));
