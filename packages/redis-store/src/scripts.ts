@@ -25,11 +25,11 @@ local function with(carried, cursor)
   return cursor
 end
 local function stand(head, life)
-  local has = redis.call('HMGET', head, 'epoch', 'revision', 'life', 'carried', 'bytes', 'expires')
+  local has = redis.call('HMGET', head, 'epoch', 'revision', 'life', 'carried', 'bytes', 'expires', 'young')
   if not has[1] then return nil end
   local at = {
     epoch = has[1], revision = tonumber(has[2]), carried = has[4] or '',
-    bytes = tonumber(has[5]), expires = tonumber(has[6]),
+    bytes = tonumber(has[5]), expires = tonumber(has[6]), young = tonumber(has[7]) or 0,
   }
   if has[3] ~= life then
     at.former = { epoch = at.epoch, revision = at.revision }
@@ -110,6 +110,7 @@ if continues then
   end
 end
 if not continues then
+  at.young = 0
   -- Refused here when memory is full: nothing is deleted for what cannot be written.
   redis.call('HSET', head, 'life', life)
   redis.call('DEL', log)
@@ -129,16 +130,21 @@ if not continues and count > 0 then
 end
 at.bytes = at.bytes + #events
 
--- The oldest go: beyond the history that is kept, unless they are young; then beyond 8 times that.
-if at.bytes > history * 1.125 then
+-- The oldest go: beyond the history that is kept, unless they are young; beyond 8 times that, at any age.
+-- To look at them is to read them: as many as there are to go, and not while the oldest is known to be young.
+local young = at.young
+if at.bytes > history * 1.125 and (time >= young or at.bytes > history * 8) then
+  local average = at.bytes / redis.call('XLEN', log)
   local done = false
   while not done do
-    local entries = redis.call('XRANGE', log, '-', '+', 'COUNT', 32)
+    local most = math.min(64, math.ceil((at.bytes - history) / average) + 1)
+    if time < young then most = math.min(most, math.ceil((at.bytes - history * 7) / average) + 1) end
+    local entries = redis.call('XRANGE', log, '-', '+', 'COUNT', most)
     local cut
     for _, entry in ipairs(entries) do
       local rest = at.bytes - #entry[2][8]
-      local young = tonumber(entry[2][6]) > time - keep and rest < history * 7
-      if rest < history or young then
+      young = tonumber(entry[2][6]) + keep
+      if rest < history or (time < young and rest < history * 7) then
         done = true
         break
       end
@@ -146,13 +152,17 @@ if at.bytes > history * 1.125 then
       cut = tonumber(string.match(entry[1], '^%d+'))
     end
     if cut then redis.call('XTRIM', log, 'MINID', (cut + 1) .. '-0') end
-    if #entries < 32 then done = true end
+    if #entries < most then done = true end
   end
 end
 
 local fields = {
   'epoch', at.epoch, 'revision', at.revision, 'life', life, 'bytes', at.bytes,
 }
+if young ~= at.young then
+  fields[#fields + 1] = 'young'
+  fields[#fields + 1] = young
+end
 if at.carried ~= '' and not continues then
   local cursors = {}
   for cursor in string.gmatch(at.carried, '%S+') do cursors[#cursors + 1] = cursor end
