@@ -5,7 +5,6 @@ import type {
   JobState,
   JobSummary,
   Revision,
-  StageSnapshot,
 } from "@org/workflow-monitor";
 import { parseCursor } from "@org/workflow-monitor";
 
@@ -44,33 +43,50 @@ export function allFields(job: JobState): string[] {
   return fields;
 }
 
+/** The fields that a patch sets, and their values, in turn. */
+function fieldsOf(patch: JobPatch): string[] {
+  const { stages, stageOrder, ...rest } = patch;
+  const fields: string[] = [];
+  for (const [key, value] of Object.entries(rest)) fields.push(`j:${key}`, JSON.stringify(value));
+  for (const stage of stages ?? []) fields.push(`s:${stage.stage}`, JSON.stringify(stage));
+  if (stageOrder) fields.push("stages", JSON.stringify(stageOrder));
+  return fields;
+}
+
+/** The patch that sets these fields, as JSON; `empty`: it has a list of stages, and no stage in it. */
+function patchOf(fields: readonly string[], empty = false): string {
+  const parts: string[] = [];
+  const stages: string[] = [];
+  for (let at = 0; at < fields.length; at += 2) {
+    const [field, value] = [fields[at] as string, fields[at + 1] as string];
+    if (field.startsWith("s:")) stages.push(value);
+    else if (field.startsWith("j:")) parts.push(`"${field.slice(2)}":${value}`);
+    else parts.push(`"stages":[${stages.splice(0)}],"stageOrder":${value}`);
+  }
+  if (stages.length > 0 || (empty && fields.at(-2) !== "stages"))
+    parts.push(`"stages":[${stages}]`);
+  return `{${parts}}`;
+}
+
 /** What a batch changes: the texts of its patches, and the fields that they leave. Every value is made text once. */
 export function changes(revisions: readonly Revision[]): { patches: string; fields: string[] } {
+  const all = revisions.map(({ patch }) => fieldsOf(patch));
+  // Of one revision they say the same: the script announces its fields.
+  if (all.length === 1 && !isEmpty(revisions[0]?.patch.stages))
+    return { patches: "", fields: all[0] as string[] };
   const last = new Map<string, string>();
-  const patches = revisions.map(({ patch }) => {
-    let text = "";
-    for (const key of Object.keys(patch)) {
-      const value = patch[key as keyof JobPatch];
-      if (value === undefined) continue;
-      let json: string;
-      if (key === "stages") {
-        json = `[${(value as StageSnapshot[]).map((stage) => {
-          const one = JSON.stringify(stage);
-          last.set(`s:${stage.stage}`, one);
-          return one;
-        })}]`;
-      } else {
-        json = JSON.stringify(value);
-        last.set(key === "stageOrder" ? "stages" : `j:${key}`, json);
-      }
-      text += `${text === "" ? "" : ","}"${key}":${json}`;
-    }
-    return `{${text}}`;
-  });
-  const fields: string[] = [];
-  for (const [field, value] of last) fields.push(field, value);
-  return { patches: patches.join("\n"), fields };
+  for (const fields of all)
+    for (let at = 0; at < fields.length; at += 2)
+      last.set(fields[at] as string, fields[at + 1] as string);
+  const texts = all.map((fields, at) => patchOf(fields, isEmpty(revisions[at]?.patch.stages)));
+  return { patches: texts.join("\n"), fields: [...last].flat() };
 }
+
+/** The texts of the patches, where the fields do not say them. */
+export const patchesOf = (revisions: readonly Revision[]): string =>
+  revisions.map(({ patch }) => patchOf(fieldsOf(patch), isEmpty(patch.stages))).join("\n");
+
+const isEmpty = (list: unknown[] | undefined): boolean => list?.length === 0;
 
 /** The job of a head, from its fields and their values in turn. */
 export function jobOf(fields: readonly string[]): JobState {
@@ -103,16 +119,23 @@ const parsed = (values: Map<string, string>, field: string): unknown =>
 export const eventsOf = (revisions: readonly Revision[]): string =>
   revisions.map(({ event }) => event).join("\n");
 
-/** What the append script publishes: `<cursor> <batch id>`, the events, the patches, a line each. */
+/**
+ * What the append script publishes: `<cursor> <batch id>`, the events, the patches, a line each; of one
+ * revision the fields that it sets instead of the patch, and their values, in turn.
+ */
 export function announced(message: string): Announced {
   const [head = "", ...texts] = message.split("\n");
   const [at, id = ""] = head.split(" ");
+  const cursor = cursorOf(at);
+  const [event = "", ...fields] = texts;
+  // An odd number: an event, and pairs.
+  if (texts.length % 2 === 1)
+    return { cursor, id, revisions: [{ event, patch: JSON.parse(patchOf(fields)) as JobPatch }] };
   const count = texts.length / 2;
-  const revisions: Revision[] = [];
-  for (let n = 0; n < count; n++) {
-    revisions.push({ event: texts[n] as string, patch: JSON.parse(texts[count + n] as string) });
-  }
-  return { cursor: cursorOf(at), id, revisions };
+  const revisions = texts.slice(0, count).map((event, n): Revision => {
+    return { event, patch: JSON.parse(texts[count + n] as string) as JobPatch };
+  });
+  return { cursor, id, revisions };
 }
 
 export function cursorOf(text: string | undefined): Cursor {

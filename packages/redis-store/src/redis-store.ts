@@ -5,7 +5,16 @@ import type { RedisOptions } from "ioredis";
 import { Connection } from "./connection.js";
 import { Heads } from "./heads.js";
 import { JobIndex } from "./job-index.js";
-import { allFields, announced, changes, cursorOf, eventsOf, jobOf, keysOf } from "./layout.js";
+import {
+  allFields,
+  announced,
+  changes,
+  cursorOf,
+  eventsOf,
+  jobOf,
+  keysOf,
+  patchesOf,
+} from "./layout.js";
 import * as scripts from "./scripts.js";
 import { Subscriptions } from "./subscriptions.js";
 
@@ -80,12 +89,8 @@ export function redisStore(options: RedisStoreOptions = {}): JobStore {
           carries ? printCursor(carries) : "-",
           `${whole ? 1 : 0} ${id} ${revisions.length} ${ttlMs} ${job.done ? 1 : 0} ${kept}`,
         ].join(" ");
-        const args = [what, channel, events, patches];
-        return connection.run(
-          scripts.append,
-          [head, log],
-          args.concat(whole ? allFields(job) : fields),
-        );
+        const told = whole ? [patchesOf(revisions), ...allFields(job)] : [patches, ...fields];
+        return connection.run(scripts.append, [head, log], [what, channel, events, ...told]);
       };
       const whole = base === null || carries !== undefined;
       let reply = await run(whole);

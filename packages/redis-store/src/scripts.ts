@@ -49,7 +49,8 @@ end
 /**
  * KEYS head, log · ARGV run id, what the batch is (in one text: base epoch and revision, carried
  * cursor, whether all fields are there, batch id, number of revisions, ttl, whether the job is done,
- * history bytes, keep ms; - for none), channel, events, patches, and the fields.
+ * history bytes, keep ms; - for none), channel, events, patches ('' for one
+ * whose fields say it all), and the fields.
  *
  * The cursor after the batch; false when the log is not at base; 'whole' when a new epoch begins, for
  * which all fields are needed: then nothing was written.
@@ -193,6 +194,7 @@ if expires then
 end
 local cursor = at.epoch .. '.' .. at.revision
 local text = cursor .. ' ' .. id
+if count == 1 and patches == '' then patches = table.concat(ARGV, '\\n', 6) end
 if count > 0 then text = text .. '\\n' .. events .. '\\n' .. patches end
 redis.call('PUBLISH', channel, text)
 return cursor
