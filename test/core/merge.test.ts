@@ -68,8 +68,33 @@ test("[R18] a state that is over takes nothing more, and a higher run takes all"
   const over = from(PARTED, job({ status: "completed", timestamp: at(2) }));
   expect(merge(over, PARTED)).toBe(over);
   const again = from(over, job({ run: 2, timestamp: at(3) }));
-  expect(merge(over, again)).toBe(again);
-  expect(merge(again, over)).toBe(again);
+  expect(merge(over, again)).toEqual(again);
+  expect(merge(again, over)).toEqual(again);
+});
+
+test("[R8] [R18] who knew nothing of the plan does not end it", () => {
+  const told = { maxAttempts: 2, weight: 3 };
+  const labels = { team: "x" };
+  const mine = play(plan([["a", told], "b"], { name: "Job", labels }));
+  // Somebody else was first after the loss, with an event and nothing to add it to.
+  const theirs = play(stage("a", { status: "completed", timestamp: at(4) }));
+  for (const both of [merge(mine, theirs), merge(theirs, mine)]) {
+    expect(both).toMatchObject({ status: "running", done: false, planned: true, progress: 75 });
+    expect(both).toMatchObject({ name: "Job", labels });
+    expect(both.stages).toMatchObject([
+      { stage: "a", status: "completed", planned: true, ...told },
+      { stage: "b", status: "pending", planned: true },
+    ]);
+  }
+});
+
+test("[R3] [R18] nor does who knew only of the next run", () => {
+  const mine = from(play(plan(["a", "b"])), job({ status: "failed", timestamp: at(2) }));
+  const theirs = play(stage("a", { run: 2, status: "completed", timestamp: at(4) }));
+  for (const both of [merge(mine, theirs), merge(theirs, mine)]) {
+    expect(both).toMatchObject({ run: 2, status: "running", planned: true });
+    expect(both.stages.map(({ status }) => status)).toEqual(["completed", "pending"]);
+  }
 });
 
 test("[R18] two halves of a plan that are over make an end", () => {

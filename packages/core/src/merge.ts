@@ -1,4 +1,4 @@
-import { conclude } from "./reduce.js";
+import { conclude, reduce } from "./reduce.js";
 import type { JobState, StageSnapshot } from "./snapshot.js";
 import { isTerminal } from "./status.js";
 
@@ -8,15 +8,21 @@ import { isTerminal } from "./status.js";
  * doubt, `mine`. SPEC R18.
  */
 export function merge(mine: JobState, theirs: JobState): JobState {
-  if (mine.run !== theirs.run) return mine.run > theirs.run ? mine : theirs;
+  if (mine.run !== theirs.run) {
+    const run = Math.max(mine.run, theirs.run);
+    return merge(inRun(mine, run), inRun(theirs, run));
+  }
   if (mine.done) return mine;
-  const theirsCounts = theirs.done || theirs.updatedAt > mine.updatedAt;
-  const [first, second] = theirsCounts ? [theirs, mine] : [mine, theirs];
+  const theirsCount = theirs.done || theirs.updatedAt > mine.updatedAt;
+  const [later, sooner] = theirsCount ? [theirs, mine] : [mine, theirs];
+  // Who was first after a loss may never have heard of the plan.
+  const [plan, rest] = sooner.planned && !later.planned ? [sooner, later] : [later, sooner];
   const draft: JobState = {
-    ...first,
-    ...(first.status === "pending" && { status: second.status, reason: second.reason }),
-    stages: mergeStages(first.stages, second.stages),
-    planned: mine.planned || theirs.planned,
+    ...later,
+    ...(later.status === "pending" && { status: sooner.status, reason: sooner.reason }),
+    ...(plan !== later && described(later, plan)),
+    stages: mergeStages(plan.stages, rest.stages),
+    planned: plan.planned,
     derived: mine.derived && theirs.derived,
     progress: Math.max(mine.progress, theirs.progress),
     createdAt: earlier(mine.createdAt, theirs.createdAt),
@@ -27,13 +33,27 @@ export function merge(mine: JobState, theirs: JobState): JobState {
   return draft;
 }
 
-/** In the order of the first; of what it does not have, what has begun: a plan may have removed the rest. */
-function mergeStages(first: StageSnapshot[], second: StageSnapshot[]): StageSnapshot[] {
-  const others = new Map(second.map((stage) => [stage.stage, stage]));
-  const merged = first.map((stage) => {
+/** What one says of the job as a whole, and where it says nothing, the other. */
+const described = (one: JobState, other: JobState): Partial<JobState> => ({
+  name: one.name ?? other.name,
+  labels: Object.keys(one.labels).length > 0 ? one.labels : other.labels,
+  metadata: one.metadata ?? other.metadata,
+});
+
+/** The state when that run begins; itself when it has. */
+const inRun = (job: JobState, run: number): JobState =>
+  job.run < run ? reduce(job, { type: "job", timestamp: job.updatedAt, run }) : job;
+
+/** In the order of the plan; of what is not in it, what has begun: the plan may have removed the rest. */
+function mergeStages(plan: StageSnapshot[], rest: StageSnapshot[]): StageSnapshot[] {
+  const others = new Map(rest.map((stage) => [stage.stage, stage]));
+  const merged = plan.map((stage) => {
     const other = others.get(stage.stage);
     others.delete(stage.stage);
-    return other ? further(stage, other) : stage;
+    const now = other ? further(stage, other) : stage;
+    if (now === stage) return now;
+    const { name, weight, dependsOn, maxAttempts, allowFailure, planned } = stage;
+    return { ...now, name, weight, dependsOn, maxAttempts, allowFailure, planned };
   });
   const begun = [...others.values()].filter(({ status }) => status !== "pending");
   return [...merged, ...begun];
