@@ -92,6 +92,30 @@ test("[R18] so it does with a job that is over, as long as it is to be read", as
   expect(await record(store)).toBeUndefined();
 });
 
+test("[R18] what waits for a store goes on as soon as it is back, without any time that passes", async () => {
+  const { store, connected } = replaceable();
+  let away = true;
+  const read: JobStore["read"] = async (...args) => {
+    if (away) throw new Error("away");
+    return store.read(...args);
+  };
+  const { monitor } = publisher({ ...store, read });
+  connected(false);
+  let stored = false;
+  const said = monitor.publish({ type: "job", jobId: "j", status: "running" });
+  void said.then(() => {
+    stored = true;
+  });
+  await turns(10);
+  expect(stored).toBe(false);
+  away = false;
+  await turns(10);
+  expect(stored).toBe(false); // it waits for its next try
+  connected(true);
+  await turns(10);
+  expect(stored).toBe(true);
+});
+
 test("[R18] nothing is brought back that the store still has", async () => {
   const { store, connected } = replaceable();
   const { say } = publisher(store);

@@ -16,7 +16,7 @@ export interface Ingest {
   accept(type: "plan" | "job" | "stage", input: unknown): void;
   /**
    * The store was away, and may have lost what it acknowledged: each job's state that is held here is
-   * compared with it, and brought back. Resolves when those that were idle are done.
+   * compared with it, and brought back; what waits for it goes on at once. Resolves when those that were idle are done.
    */
   verify(): Promise<void>;
   /** Refuses new events with `closed`; resolves when nothing waits any more. */
@@ -134,6 +134,7 @@ export function createIngest(options: IngestOptions): Ingest {
     },
     verify() {
       for (const lane of [...idle.values(), ...busy.values()]) lane.verify();
+      for (const wake of [...sleepers]) wake();
       const begun = (lane: Lane) => (idle.get(lane.jobId) === lane ? begin(lane) : undefined);
       return eachOf([...idle.values()], VERIFIED_AT_ONCE, begun);
     },
