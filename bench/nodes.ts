@@ -1,6 +1,7 @@
 import { startRedis } from "../test/support/redis.js";
 import { type Child, start } from "./child.js";
-import type { NodeSubject, ServerCalls, ViewerCalls } from "./messages.js";
+import { BURST } from "./fan-out.js";
+import type { Cpu, NodeSubject, ServerCalls, ViewerCalls } from "./messages.js";
 import type { UpdateFrame } from "./payload.js";
 import { tcpProxy } from "./proxy.js";
 import type { Settings } from "./settings.js";
@@ -10,8 +11,10 @@ export const NODE_SUBJECTS = ["ours", "socket.io"] as const;
 const WARM_UP_UPDATES = 20;
 
 export interface NodesResults {
-  /** Microseconds of both nodes' CPU per delivered update. */
+  /** Microseconds of both nodes' CPU per delivered update: of one a tick, of that what the program does, and of bursts. */
   cpu: Record<NodeSubject, Series>;
+  user: Record<NodeSubject, Series>;
+  burst: Record<NodeSubject, Series>;
   /** Bytes an update that Redis sends to a third node, which has no viewer. */
   idle: Record<NodeSubject, Series>;
 }
@@ -22,10 +25,7 @@ export async function measureNodes(
   frame: UpdateFrame,
   log: (line: string) => void,
 ): Promise<NodesResults> {
-  const results: NodesResults = {
-    cpu: { ours: [], "socket.io": [] },
-    idle: { ours: [], "socket.io": [] },
-  };
+  const results: NodesResults = { cpu: none(), user: none(), burst: none(), idle: none() };
   for (let life = 0; life < settings.lives; life++) {
     log(`nodes, life ${life + 1} of ${settings.lives}: connecting`);
     const redis = await startRedis();
@@ -38,21 +38,25 @@ export async function measureNodes(
     }
     for (let round = 0; round < settings.rounds; round++) {
       log(`nodes, life ${life + 1} of ${settings.lives}: round ${round + 1}`);
-      const spent = contestants.map(() => ({ cpu: 0, idle: 0 }));
+      const spent = contestants.map(nothing);
       for (let turn = round; turn < round + settings.turns; turn++) {
         const order = [...contestants.keys()];
         for (const at of turn % 2 === 0 ? order : order.toReversed()) {
-          const { cpu, idle } = (await contestants[at]?.turn()) ?? { cpu: 0, idle: 0 };
-          const sum = spent[at] as (typeof spent)[number];
-          sum.cpu += cpu;
-          sum.idle += idle;
+          const turn = (await contestants[at]?.turn(1)) ?? nothing();
+          const sum = spent[at] as Spent;
+          for (const key of ["user", "system", "idle"] as const) sum[key] += turn[key];
         }
       }
-      contestants.forEach(({ subject }, at) => {
-        const { cpu, idle } = spent[at] as (typeof spent)[number];
-        results.cpu[subject].push(cpu / (settings.updates * settings.viewers));
-        results.idle[subject].push(idle / settings.updates);
-      });
+      for (const [at, nodes] of contestants.entries()) {
+        const { user, system, idle } = spent[at] as Spent;
+        const deliveries = settings.updates * settings.viewers;
+        results.cpu[nodes.subject].push((user + system) / deliveries);
+        results.user[nodes.subject].push(user / deliveries);
+        results.idle[nodes.subject].push(idle / settings.updates);
+        const burst = await nodes.turn(BURST);
+        const sent = BURST * (settings.updates / settings.turns);
+        results.burst[nodes.subject].push((burst.user + burst.system) / (sent * settings.viewers));
+      }
     }
     viewers.stop();
     for (const nodes of contestants) nodes.end();
@@ -60,6 +64,14 @@ export async function measureNodes(
   }
   return results;
 }
+
+interface Spent extends Cpu {
+  /** Bytes to the idle node. */
+  idle: number;
+}
+
+const nothing = (): Spent => ({ user: 0, system: 0, idle: 0 });
+const none = (): Record<NodeSubject, Series> => ({ ours: [], "socket.io": [] });
 
 class Nodes {
   readonly subject: NodeSubject;
@@ -90,15 +102,21 @@ class Nodes {
       if (at < 2)
         await this.#viewers.call("connect", this.#crowd(at), target, this.#settings.viewers / 2);
     }
-    for (let n = 0; n < WARM_UP_UPDATES; n++) await this.#send();
+    for (let n = 0; n < WARM_UP_UPDATES; n++) await this.#send(1);
+    await this.#send(BURST);
   }
 
-  /** Some updates, each when everybody has the one before; microseconds of CPU, and bytes to the idle node. */
-  async turn(): Promise<{ cpu: number; idle: number }> {
+  /** So many at a time, the next when everybody has them. */
+  async turn(count: number): Promise<Spent> {
     const passed = this.#idle?.toClient() ?? 0;
     const before = await this.#cpu();
-    for (let n = 0; n < this.#settings.updates / this.#settings.turns; n++) await this.#send();
-    return { cpu: (await this.#cpu()) - before, idle: (this.#idle?.toClient() ?? 0) - passed };
+    for (let n = 0; n < this.#settings.updates / this.#settings.turns; n++) await this.#send(count);
+    const after = await this.#cpu();
+    return {
+      user: after.user - before.user,
+      system: after.system - before.system,
+      idle: (this.#idle?.toClient() ?? 0) - passed,
+    };
   }
 
   end(): void {
@@ -108,17 +126,21 @@ class Nodes {
 
   #crowd = (at: number): string => `${this.subject} ${at}`;
 
-  async #send(): Promise<void> {
-    this.#updates += 1;
+  async #send(count: number): Promise<void> {
+    const from = this.#updates + 1;
+    this.#updates += count;
     await Promise.all([
-      this.#viewers.call("expect", this.#crowd(0), 1),
-      this.#viewers.call("expect", this.#crowd(1), 1),
-      this.#worker.call("update", this.#updates, 1),
+      this.#viewers.call("expect", this.#crowd(0), count),
+      this.#viewers.call("expect", this.#crowd(1), count),
+      this.#worker.call("update", from, count),
     ]);
   }
 
-  async #cpu(): Promise<number> {
+  async #cpu(): Promise<Cpu> {
     const all = await Promise.all(this.#nodes.slice(0, 2).map((node) => node.call("cpu")));
-    return all.reduce((sum, { user, system }) => sum + user + system, 0);
+    return {
+      user: all.reduce((sum, { user }) => sum + user, 0),
+      system: all.reduce((sum, { system }) => sum + system, 0),
+    };
   }
 }

@@ -1,4 +1,5 @@
 import type { AcrossResults } from "../across.js";
+import { BURST } from "../fan-out.js";
 import { NODE_SUBJECTS, type NodesResults } from "../nodes.js";
 import type { RecoveryResults } from "../recovery.js";
 import { spread } from "../stats.js";
@@ -7,7 +8,7 @@ import { compared, measured, type Section, table } from "./markdown.js";
 
 const median = (series: number[], digits: number) => spread(series).median.toFixed(digits);
 
-export function nodesSection({ cpu, idle }: NodesResults): Section {
+export function nodesSection({ cpu, user, burst, idle }: NodesResults): Section {
   const row = (what: string, series: Record<string, number[]>, digits: number) => [
     what,
     ...NODE_SUBJECTS.map((subject) => median(series[subject] ?? [], digits)),
@@ -17,11 +18,15 @@ export function nodesSection({ cpu, idle }: NodesResults): Section {
       ["two nodes on one Redis", "ours", "Socket.IO, Redis Streams"],
       [
         row("one update a tick: CPU µs of both per delivery", cpu, 2),
+        row("… of that the user part", user, 2),
+        row(`${BURST} updates in one tick: CPU µs of both per delivered update`, burst, 2),
         row("bytes from Redis to a node without viewers, per update", idle, 0),
       ],
     ),
     comparisons: [
       compared("two nodes, CPU: ours ÷ Socket.IO", cpu.ours, cpu["socket.io"], { most: 0.75 }),
+      compared("… user part alone", user.ours, user["socket.io"]),
+      compared(`… bursts of ${BURST}`, burst.ours, burst["socket.io"]),
       measured("… to a node without viewers", idle.ours, " bytes", { most: 0 }),
     ],
   };
