@@ -72,7 +72,7 @@ What a delivered update, an idle viewer, a poll and an event cost, beside what o
 machine; and what watching costs a page. Absolute numbers are this machine's (${availableParallelism()} cores, Node ${process.versions.node}, ${process.platform} ${process.arch}, loopback); only the ratios travel.
 
 \`\`\`sh
-npm run bench                   # about eleven minutes; tables on stdout
+npm run bench                   # about a quarter of an hour; tables on stdout
 npm run bench -- --quick        # a minute: does it work? The figures mean nothing
 npm run bench -- --only sse     # one of: ${MEASUREMENTS.join(", ")}
 npm run bench -- --write        # writes this page
@@ -80,7 +80,7 @@ npm run bench -- --profile      # CPU profiles of each phase in bench/results/tm
 \`\`\`
 
 It opens ${(viewers * WEB_SOCKETS.length).toLocaleString("en")} connections from one process: \`ulimit -n\` (hard) must be above that. It needs
-Chromium, at \`/usr/bin/chromium\` or where \`CHROMIUM\` says.
+Chromium, at \`/usr/bin/chromium\` or where \`CHROMIUM\` says, and \`redis-server\`.
 
 ## Results
 
@@ -90,6 +90,7 @@ ${tables(results)}
 
 ${howFanOut(results.settings)}
 ${howOthers(results.settings)}
+${howRedis(results.settings)}
 `;
 }
 
@@ -115,6 +116,22 @@ const howFanOut = ({ viewers, lives, rounds, updates, turns, bursts }: Settings)
 - **Noise.** Subjects run side by side, in alternating order; a ratio is taken within a round, and the median of ${lives * rounds} rounds is
   shown (${lives} times new processes, ${rounds} rounds each; SSE half as many, polls twice; memory: ${lives}).
 - Measured is the source as the packages' build compiles it.`;
+
+const howRedis = ({ viewers, updates, across, throughput, recovery }: Settings): string => `\
+- **Two nodes on one Redis**: half of the ${viewers.toLocaleString("en")} viewers on each; what they get comes from a third process, which is not counted, and
+  a fourth one is a node without viewers, behind a proxy that counts what Redis sends to it. _Socket.IO_: with
+  @socket.io/redis-streams-adapter 0.3.1 on ioredis, one room. ${updates} updates a round, each when everybody has the one before. Most of
+  it is the kernel's, which is the same for both: the floor above, beside Socket.IO in the same run, is what is left when the program
+  does nothing.
+- **Across**: one viewer on each of two nodes, one of which publishes, ${across.updates} updates a round, every ${across.everyMs} ms; from \`publish\` until the last
+  byte is there. Both come through Redis: there is no short cut to the viewers of the own node, so the other one's are not later.
+  Bare: \`PUBLISH\` of 500 bytes until ioredis tells of it on another connection of the same process.
+- **Throughput**: ${throughput.events.toLocaleString("en")} events a round from one process, ${throughput.inFlight} in flight, in four portions; each is normalised, folded, compared,
+  appended and announced. Bare: as many \`XADD\` of the event's JSON, in four pipelines of ${throughput.inFlight / 4}. With more in flight both are faster,
+  ours by less: what waits is garbage that lives longer.
+- **Recovery**: ${recovery.viewers} clients of \`@org/workflow-monitor-client\` on one node, through a proxy that goes on to another when that one is
+  killed (\`kill -9\`), ${recovery.rounds} times. From when a client's own wait is over until it is live again, while updates go on; every revision is
+  there once (asserted as a figure).`;
 
 const howOthers = ({ requests, publish, catchUp, latency, memory, page }: Settings): string => `\
 - **Polls**: 16 connections, one request at a time on each, ${requests.toLocaleString("en")} requests a round. The bare route sends a constant buffer
