@@ -8,6 +8,7 @@ export const base = {
   resolve: { tsconfigPaths: !process.env.TEST_DIST },
   test: {
     include: ["test/**/*.test.{ts,tsx}"],
+    pool: "threads", // they start faster than processes, and a file is short
     maxWorkers: 4, // most of what they do is wait for sockets
     coverage: { include: ["packages/*/src/**/*.ts"] },
   },
