@@ -1,8 +1,7 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { build } from "tsup";
-import { base } from "../tsup.base.js";
 import { measureAcross } from "./across.js";
+import { buildChildren } from "./build.js";
 import { measureCatchUp } from "./catch-up.js";
 import { measureFanOut, SSE, WEB_SOCKETS } from "./fan-out.js";
 import { measureNodes } from "./nodes.js";
@@ -26,19 +25,7 @@ import { measureThroughput } from "./throughput.js";
 const settings = readSettings(process.argv.slice(2));
 const log = (line: string) => console.error(`… ${line}`);
 
-// Children run what users would: the packages as their build makes them, not as tsx does.
-await build({
-  ...base,
-  config: false,
-  entry: CHILDREN.map((name) => join(here, `${name}.ts`)),
-  outDir: join(here, "dist"),
-  format: ["esm"],
-  tsconfig: join(here, "..", "tsconfig.json"),
-  dts: false,
-  skipNodeModulesBundle: true,
-  noExternal: [/^@org\//],
-  silent: true,
-});
+await buildChildren(CHILDREN, join(here, "dist"));
 
 const frame = await sampleFrame();
 const results: Results = { settings };

@@ -1,7 +1,6 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { build } from "tsup";
-import { base } from "../tsup.base.js";
+import { buildChildren } from "./build.js";
 import { sampleFrame } from "./payload.js";
 import { type Amounts, type Case, type Measured, measureCase } from "./scaling/cases.js";
 import { calibrate, meanOf } from "./scaling/compare.js";
@@ -33,20 +32,7 @@ const amounts = args.includes("--quick") ? QUICK : FULL;
 const log = (line: string) => console.error(`… ${line}`);
 
 const outDir = join(here, "dist", "scaling");
-await build({
-  ...base,
-  config: false,
-  entry: Object.fromEntries(
-    ["server", "viewers", "scaling/publisher"].map((name) => [name, join(here, `${name}.ts`)]),
-  ),
-  outDir,
-  format: ["esm"],
-  tsconfig: join(here, "..", "tsconfig.json"),
-  dts: false,
-  skipNodeModulesBundle: true,
-  noExternal: [/^@org\//],
-  silent: true,
-});
+await buildChildren(["server", "viewers", "scaling/publisher"], outDir);
 
 const frame = await sampleFrame();
 

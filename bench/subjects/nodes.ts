@@ -1,8 +1,9 @@
-import { createServer, type Server as HttpServer } from "node:http";
+import { createServer } from "node:http";
 import { allowAll, createWorkflowMonitor } from "@org/workflow-monitor";
 import { redisStore } from "@org/workflow-monitor-redis";
 import { attachWebSocket } from "@org/workflow-monitor-ws";
 import { advance, JOB_ID, monitorWithJob, type UpdateFrame, updateEvent } from "../payload.js";
+import type { SocketIo } from "./socket-io.js";
 import { listen, type Subject } from "./subject.js";
 
 /** Web nodes that share a Redis, and what sends to their viewers. */
@@ -34,16 +35,7 @@ export async function oursWorker(_frame: UpdateFrame, redis?: string): Promise<S
   };
 }
 
-/** The little that is used here, so that the type check does not need it installed. */
-interface SocketIo {
-  Server: new (
-    server: HttpServer,
-    options: object,
-  ) => {
-    on(name: "connection", listener: (socket: { join(room: string): void }) => void): void;
-    to(room: string): { emit(name: string, value: unknown): void };
-  };
-}
+/** Likewise the little of the others that is used here. */
 interface Adapter {
   createAdapter(client: unknown): unknown;
 }

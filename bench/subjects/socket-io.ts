@@ -3,7 +3,7 @@ import { advance, JOB_ID, type UpdateFrame } from "../payload.js";
 import { listen, type Subject } from "./subject.js";
 
 /** The little of Socket.IO that is used here, so that the type check does not need it installed. */
-interface SocketIo {
+export interface SocketIo {
   Server: new (
     server: HttpServer,
     options: object,

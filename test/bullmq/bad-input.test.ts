@@ -1,10 +1,10 @@
 import { bullmqSource } from "@org/workflow-monitor-bullmq";
 import type { Job } from "bullmq";
 import { Redis } from "ioredis";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { type RedisServer, startRedis, withoutRedis } from "../support/redis.js";
+import { describe, expect, test } from "vitest";
+import { withoutRedis } from "../support/redis.js";
 import { until as eventually } from "../support/wait.js";
-import { createWorld, shorten, type World } from "./given.js";
+import { inWorlds, shorten } from "./given.js";
 
 const good = { queues: ["work"], connection: { port: 1 }, mode: "job" } as const;
 
@@ -38,22 +38,7 @@ test("a source that was never attached makes no connection, and can be closed", 
 });
 
 describe.skipIf(withoutRedis)("what jobs say and are called", () => {
-  let redis: RedisServer;
-  beforeAll(async () => {
-    redis = await startRedis();
-  });
-  afterAll(() => redis.close());
-
-  function inWorld(name: string, run: (world: World) => Promise<void>): void {
-    test(name, async () => {
-      const world = createWorld(redis);
-      try {
-        await run(world);
-      } finally {
-        await world.close();
-      }
-    });
-  }
+  const inWorld = inWorlds();
 
   inWorld("progress of whatever type is understood, or ignored", async (world) => {
     const progress: unknown[] = [
@@ -228,7 +213,7 @@ describe.skipIf(withoutRedis)("what jobs say and are called", () => {
     expect((await until("mail:1", "exists", () => true)).labels.name).toBe("b");
   });
 
-  inWorld("an ioredis instance is asked for its options only", async (world) => {
+  inWorld("an ioredis instance is asked for its options only", async (world, redis) => {
     const instance = new Redis({ port: redis.port, maxRetriesPerRequest: 1, lazyConnect: true });
     const { until, source } = world.watch({ connection: instance });
     await world.queue().add("resize", {}, { jobId: "j" });

@@ -1,26 +1,10 @@
 import type { FlowJob, Job } from "bullmq";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { type RedisServer, startRedis, withoutRedis } from "../support/redis.js";
-import { createWorld, type World } from "./given.js";
+import { describe, expect } from "vitest";
+import { withoutRedis } from "../support/redis.js";
+import { inWorlds } from "./given.js";
 
 describe.skipIf(withoutRedis)("flows", () => {
-  let redis: RedisServer;
-  beforeAll(async () => {
-    redis = await startRedis();
-  });
-  afterAll(() => redis.close());
-
-  /** In a world of its own. */
-  function inWorld(name: string, run: (world: World) => Promise<void>): void {
-    test(name, async () => {
-      const world = createWorld(redis);
-      try {
-        await run(world);
-      } finally {
-        await world.close();
-      }
-    });
-  }
+  const inWorld = inWorlds();
 
   const step = (name: string, ...children: FlowJob[]): FlowJob => ({
     ...{ name, queueName: "work", opts: { jobId: name } },

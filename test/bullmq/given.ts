@@ -13,8 +13,8 @@ import {
   bullmqSource,
 } from "@org/workflow-monitor-bullmq";
 import { FlowProducer, type Processor, Queue, Worker, type WorkerOptions } from "bullmq";
-import { vi } from "vitest";
-import type { RedisServer } from "../support/redis.js";
+import { afterAll, beforeAll, test, vi } from "vitest";
+import { type RedisServer, startRedis } from "../support/redis.js";
 
 // Everything here waits for conditions. On a machine that is busy they come late, not never.
 vi.setConfig({ testTimeout: 40_000, hookTimeout: 40_000 });
@@ -130,6 +130,24 @@ function createWatching(options: BullmqSourceOptions, store?: JobStore): Watchin
       await monitor.close();
     },
   };
+}
+
+/** Tests of a file or a group that share a Redis, each in a world of its own. */
+export function inWorlds() {
+  let redis: RedisServer;
+  beforeAll(async () => {
+    redis = await startRedis();
+  });
+  afterAll(() => redis.close());
+  return (name: string, run: (world: World, redis: RedisServer) => Promise<void>) =>
+    test(name, async () => {
+      const world = createWorld(redis);
+      try {
+        await run(world, redis);
+      } finally {
+        await world.close();
+      }
+    });
 }
 
 /**

@@ -1,25 +1,10 @@
 import { UnrecoverableError } from "bullmq";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { type RedisServer, startRedis, withoutRedis } from "../support/redis.js";
-import { createWorld, meanwhile, shorten, type World } from "./given.js";
+import { describe, expect } from "vitest";
+import { withoutRedis } from "../support/redis.js";
+import { inWorlds, meanwhile, shorten, type World } from "./given.js";
 
 describe.skipIf(withoutRedis)("runs and attempts", () => {
-  let redis: RedisServer;
-  beforeAll(async () => {
-    redis = await startRedis();
-  });
-  afterAll(() => redis.close());
-
-  function inWorld(name: string, run: (world: World) => Promise<void>): void {
-    test(name, async () => {
-      const world = createWorld(redis);
-      try {
-        await run(world);
-      } finally {
-        await world.close();
-      }
-    });
-  }
+  const inWorld = inWorlds();
 
   /** A worker that fails as long as it is told to. */
   async function moody(world: World, stage = "crop") {

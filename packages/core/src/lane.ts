@@ -298,7 +298,7 @@ export class Lane {
     }
   }
 
-  /** Ends early when the monitor closes. */
+  /** Ends early when the store is back, or the monitor closes. */
   #sleep(ms: number): Promise<void> {
     const { clock, sleepers } = this.#context;
     return new Promise((resolve) => {

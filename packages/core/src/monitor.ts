@@ -190,12 +190,8 @@ export function createWorkflowMonitor(options: WorkflowMonitorOptions): Workflow
   const inFlight = new InFlight({ clock, stallTimeoutMs, limits });
   const egress = createEgress({ store, rooms, bodies, gate, clock, heartbeats, inFlight, limits });
 
-  // The first word of a store is not news.
-  let wasThere: boolean | undefined;
   const disconnect = store.connection?.((there) => {
-    rooms.connected(there);
-    if (there && wasThere === false) void ingest.verify();
-    wasThere = there;
+    if (rooms.connected(there)) void ingest.verify();
   });
 
   const attached = new Set<() => void>();

@@ -77,11 +77,15 @@ export class RoomManager {
     return this.#rooms.get(jobId)?.bodyAfter(after);
   }
 
-  /** Hears from the store whether it is there. Back again, it may have announced what nobody heard. */
-  connected(there: boolean): void {
+  /**
+   * Hears from the store whether it is there. Back again, it may have announced what nobody heard:
+   * then the rooms read, and this returns true.
+   */
+  connected(there: boolean): boolean {
     const back = there && this.#stale;
     this.#stale = !there;
     if (back) void eachOf([...this.#rooms.values()], REREAD_AT_ONCE, (room) => room.reread());
+    return back;
   }
 
   /**

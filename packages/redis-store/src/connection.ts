@@ -9,10 +9,8 @@ export interface ConnectionOptions {
   logger: Logger;
 }
 
-type Reply = string | number | null | Reply[];
-
 /** What scripts answer. */
-export type { Reply };
+type Reply = string | number | null | Reply[];
 
 const RETRY_MS = { first: 50, most: 2_000 };
 
