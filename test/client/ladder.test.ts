@@ -23,7 +23,12 @@ async function startLadder(faults: Partial<Pick<WebProxy, "upgrades" | "streams"
   const proxy = await startWebProxy(port);
   Object.assign(proxy, faults);
   const clock = new ManualClock();
-  const host = testHost({ now: clock.now, setTimeout: clock.setTimeout, random: () => 0 });
+  const host = testHost({
+    now: clock.now,
+    monotonic: clock.monotonic,
+    setTimeout: clock.setTimeout,
+    random: () => 0,
+  });
   const history = createHistory();
   let count = 0;
   const publish = async (event: { message: string } | { status: "running" | "completed" }) => {

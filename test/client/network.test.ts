@@ -20,8 +20,8 @@ const HEARTBEAT_MS = 200;
 /** A host whose time stands still, and whose chance is 0. */
 function stillHost() {
   const clock = new ManualClock();
-  const { now, setTimeout } = clock;
-  return { clock, host: testHost({ now, setTimeout, random: () => 0 }) };
+  const { now, monotonic, setTimeout } = clock;
+  return { clock, host: testHost({ now, monotonic, setTimeout, random: () => 0 }) };
 }
 
 /** Waits, while time passes in steps; without a step, what is due at once happens. */

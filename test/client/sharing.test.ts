@@ -125,7 +125,12 @@ test("a signal closes its watches, and keeps nothing of those that are over", as
 test("all jobs share one socket; those that a server does not take wait for their turn, and say why", async () => {
   const { server, proxy } = await startShared();
   const clock = new ManualClock();
-  const host = testHost({ now: clock.now, setTimeout: clock.setTimeout, random: () => 0 });
+  const host = testHost({
+    now: clock.now,
+    monotonic: clock.monotonic,
+    setTimeout: clock.setTimeout,
+    random: () => 0,
+  });
   const jobs = range(1, 70).map((n) => `job ${n}`);
   for (const jobId of jobs) await server.monitor.publish({ type: "job", jobId, status: "running" });
   const client = startClient(proxy.port, {}, host);

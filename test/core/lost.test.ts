@@ -92,6 +92,29 @@ test("[R18] so it does with a job that is over, as long as it is to be read", as
   expect(await record(store)).toBeUndefined();
 });
 
+test.each([-3_600_000, 3_600_000])(
+  "[S3] [R19] a wall clock that is set by %i ms changes nothing of for how long",
+  async (step) => {
+    const { store, connected, replace } = replaceable();
+    const { say } = publisher(store);
+    await say({ status: "completed" });
+    clock.step(step);
+    await say({ status: "completed" }); // it was there already: its time is not renewed
+    const lose = async () => {
+      replace();
+      connected(false);
+      connected(true);
+      await turns();
+    };
+    clock.advance(59_000);
+    await lose();
+    expect(await record(store)).toMatchObject({ job: { done: true } });
+    clock.advance(60_000); // it was brought back for as long again
+    await lose();
+    expect(await record(store)).toBeUndefined();
+  },
+);
+
 test("[R18] what waits for a store goes on as soon as it is back, without any time that passes", async () => {
   const { store, connected } = replaceable();
   let away = true;

@@ -26,6 +26,7 @@ function countingClock(): { clock: Clock; timers: () => number } {
   const set = new Set<NodeJS.Timeout>();
   const clock: Clock = {
     now: Date.now,
+    monotonic: () => performance.now(),
     setTimeout(fn, ms) {
       const timer = setTimeout(() => {
         set.delete(timer);

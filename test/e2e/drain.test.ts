@@ -8,7 +8,7 @@ import {
   type WorkflowEvent,
 } from "@org/workflow-monitor";
 import { describe, expect, test } from "vitest";
-import { ManualClock, settle, turns } from "../support/clock.js";
+import { lateClock, ManualClock, settle, turns } from "../support/clock.js";
 import { Crowd } from "../support/crowd.js";
 import { as, type FrameOf, range } from "../support/frames.js";
 import { type ServerOptions, startServer, type TestServer } from "../support/server.js";
@@ -143,7 +143,7 @@ describe("[D9] a node that goes", () => {
     const clock = new ManualClock();
     const late = { by: 0 };
     const { server } = await start({
-      clock: { now: () => clock.now() + late.by, setTimeout: clock.setTimeout },
+      clock: lateClock(clock, late),
     });
     const crowd = new Crowd();
     await crowd.joinMany(server.monitor, JOB, 1_000);

@@ -1,6 +1,6 @@
 import { allowAll, createWorkflowMonitor, type LeaveEvent } from "@org/workflow-monitor";
 import { describe, expect, test } from "vitest";
-import { ManualClock, turns } from "../support/clock.js";
+import { lateClock, ManualClock, turns } from "../support/clock.js";
 import { range } from "../support/frames.js";
 import { clientFrame, Opcode, pings, rawUpgrade } from "../support/raw.js";
 import { type ServerOptions, startServer } from "../support/server.js";
@@ -150,10 +150,7 @@ describe("a half-open peer", () => {
     const late = { by: 0 };
     // A process that was stopped: when it goes on, every timer is late.
     const server = await startServer({
-      clock: {
-        now: () => clock.now() + late.by,
-        setTimeout: clock.setTimeout,
-      },
+      clock: lateClock(clock, late),
       heartbeatMs: BEAT_MS,
     });
     const left: LeaveEvent[] = [];
@@ -364,7 +361,7 @@ describe("[D8] a WebSocket that says nothing", () => {
     const clock = new ManualClock();
     const late = { by: 0 };
     const server = await startServer({
-      clock: { now: () => clock.now() + late.by, setTimeout: clock.setTimeout },
+      clock: lateClock(clock, late),
       heartbeatMs: BEAT_MS,
     });
     const left: LeaveEvent[] = [];

@@ -2,7 +2,6 @@ import { EventEmitter } from "node:events";
 import {
   type Answering,
   allowAll,
-  type Clock,
   createWorkflowMonitor,
   type EndReason,
   type Frame,
@@ -15,7 +14,7 @@ import {
 } from "@org/workflow-monitor";
 import fc from "fast-check";
 import { describe, expect, onTestFinished, test } from "vitest";
-import { ManualClock, settle } from "../support/clock.js";
+import { lateClock, ManualClock, settle } from "../support/clock.js";
 import { as, range, revisionsIn } from "../support/frames.js";
 import { createCodec, watchRequest } from "../support/member.js";
 
@@ -152,12 +151,9 @@ async function watch(
 /** A monitor on a clock of its own, closed at the end of the test. */
 function start(options: Partial<WorkflowMonitorOptions> = {}) {
   const manual = new ManualClock();
-  const stalled = { ms: 0 };
+  const stalled = { by: 0 };
   // While a process stands still time goes on, but no timer is called.
-  const clock: Clock = {
-    now: () => manual.now() + stalled.ms,
-    setTimeout: manual.setTimeout,
-  };
+  const clock = lateClock(manual, stalled);
   const monitor = createWorkflowMonitor({ authorize: allowAll, clock, ...options });
   onTestFinished(async () => {
     await settle(manual, monitor.close());
@@ -167,7 +163,7 @@ function start(options: Partial<WorkflowMonitorOptions> = {}) {
     clock: manual,
     /** Our own event loop stands still for so long. */
     standStill(ms: number) {
-      stalled.ms += ms;
+      stalled.by += ms;
     },
   };
 }

@@ -5,10 +5,11 @@ interface Timer {
   fn: () => void;
 }
 
-/** A clock that stands still until it is told to go on. */
+/** A clock that stands still until it is told to go on. Its wall clock can be set apart from the time that passes. */
 export class ManualClock implements Clock {
   readonly #timers = new Set<Timer>();
   #now: number;
+  #offset = 0;
 
   constructor(now = Date.parse("2026-01-01T00:00:00.000Z")) {
     this.#now = now;
@@ -20,7 +21,13 @@ export class ManualClock implements Clock {
   }
 
   // The methods are properties: a host may pass them around without their clock.
-  readonly now = (): number => this.#now;
+  readonly now = (): number => this.#now + this.#offset;
+  readonly monotonic = (): number => this.#now;
+
+  /** Corrects the wall clock, as NTP does: no time passes. */
+  step(ms: number): void {
+    this.#offset += ms;
+  }
 
   readonly setTimeout = (fn: () => void, ms: number): (() => void) => {
     const timer = { due: this.#now + Math.max(0, ms), fn };
@@ -44,6 +51,13 @@ export class ManualClock implements Clock {
     this.#now = end;
   }
 }
+
+/** The clock of a process that stood still: time has passed, and the timers are late. */
+export const lateClock = (clock: ManualClock, late: { by: number }): Clock => ({
+  now: () => clock.now() + late.by,
+  monotonic: () => clock.monotonic() + late.by,
+  setTimeout: clock.setTimeout,
+});
 
 /** Lets everything run that is ready to run. */
 export async function turns(count = 5): Promise<void> {

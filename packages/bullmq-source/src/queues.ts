@@ -65,7 +65,7 @@ export function createQueues({ settings, onEvent, onDue, onError }: QueuesOption
         }),
         due: "afresh",
         mark: "",
-        gapAt: 0,
+        gapAt: Number.NEGATIVE_INFINITY,
       };
       followed.set(queue.base, one);
     },
@@ -74,8 +74,9 @@ export function createQueues({ settings, onEvent, onDue, onError }: QueuesOption
       const wasHeard = one.mark;
       one.mark = one.watch.heard;
       if (wasHeard === "" || wasHeard === STREAM_START) return;
-      if (compareStreamIds(oldest, wasHeard) <= 0 || Date.now() < one.gapAt + GAPS_APART_MS) return;
-      one.gapAt = Date.now();
+      if (compareStreamIds(oldest, wasHeard) <= 0 || performance.now() < one.gapAt + GAPS_APART_MS)
+        return;
+      one.gapAt = performance.now();
       demand(one, "all");
     },
 

@@ -21,7 +21,10 @@ export type Fetch = (
 
 /** The clock, chance and the network: tests bring their own. */
 export interface Host {
+  /** The wall clock, for times that people see: milliseconds since 1970. */
   now(): number;
+  /** For durations: milliseconds, never goes back. */
+  monotonic(): number;
   /** Returns a function that cancels it. */
   setTimeout(fn: () => void, ms: number): () => void;
   /** From 0 to below 1. */
@@ -32,6 +35,7 @@ export interface Host {
 
 export const platform: Host = {
   now: Date.now,
+  monotonic: () => performance.now(),
   setTimeout(fn, ms) {
     const timer = setTimeout(fn, ms);
     return () => clearTimeout(timer);

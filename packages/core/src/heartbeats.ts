@@ -56,9 +56,9 @@ export class Heartbeats {
   }
 
   #schedule(): void {
-    const due = this.#clock.now() + this.#tickMs;
+    const due = this.#clock.monotonic() + this.#tickMs;
     this.#cancel = this.#clock.setTimeout(() => {
-      const late = this.#clock.now() - due > this.#tickMs;
+      const late = this.#clock.monotonic() - due > this.#tickMs;
       this.#schedule();
       const slot = this.#slots[this.#at] as Set<Beating>;
       this.#at = (this.#at + 1) % SLOTS;

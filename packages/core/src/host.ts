@@ -10,10 +10,16 @@ export interface Logger {
   error: LogMethod;
 }
 
-/** Time. Tests bring their own; every duration of this package goes through it. */
+/**
+ * Time, as two clocks: one for timestamps that people read, one for durations. Every duration, rate and
+ * deadline of these packages is measured with `monotonic`, so that a wall clock that is corrected (NTP,
+ * a virtual machine that resumes) neither prolongs nor ends anything. SPEC R19.
+ */
 export interface Clock {
-  /** Milliseconds since 1970. */
+  /** The wall clock: milliseconds since 1970. May jump in both directions. */
   now(): number;
+  /** Milliseconds since some moment. Never goes back. */
+  monotonic(): number;
   /** Calls `fn` once after `ms`; the returned function takes it back. Must not keep the process alive. */
   setTimeout(fn: () => void, ms: number): () => void;
 }
@@ -21,12 +27,43 @@ export interface Clock {
 /** The clock of this machine. Its timers do not keep the process alive. */
 export const systemClock: Clock = {
   now: Date.now,
+  monotonic: () => performance.now(),
   setTimeout(fn, ms) {
     const timer = setTimeout(fn, ms);
     timer.unref();
     return () => clearTimeout(timer);
   },
 };
+
+/**
+ * The clock of a host, completed: a part that it leaves out is the machine's, except that `monotonic` follows
+ * the host's own `now`.
+ */
+export function resolveClock(given: Partial<Clock> = {}): Clock {
+  const { now, monotonic, setTimeout } = systemClock;
+  return {
+    // Called on their clock, which may be an instance of a class.
+    now: given.now ? () => (given as Clock).now() : now,
+    monotonic: given.monotonic
+      ? () => (given as Clock).monotonic()
+      : given.now
+        ? advancesOf(given.now.bind(given))
+        : monotonic,
+    setTimeout: given.setTimeout ? (fn, ms) => (given as Clock).setTimeout(fn, ms) : setTimeout,
+  };
+}
+
+/** A monotonic clock from a wall clock: it stands still where that goes back. */
+function advancesOf(now: () => number): () => number {
+  let last = now();
+  let passed = 0;
+  return () => {
+    const current = now();
+    passed += Math.max(0, current - last);
+    last = current;
+    return passed;
+  };
+}
 
 /** Does some work for each of many, `atOnce` at a time. The work must not reject. */
 export async function eachOf<T>(

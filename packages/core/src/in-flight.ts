@@ -69,7 +69,7 @@ export class InFlight {
   /** So many bytes have begun to leave; `flight` goes to the end of the queue. */
   begin(flight: Flight, bytes: number): void {
     flight.deadline =
-      this.#options.clock.now() + this.#options.stallTimeoutMs + bytes / LEAST_BYTES_PER_MS;
+      this.#options.clock.monotonic() + this.#options.stallTimeoutMs + bytes / LEAST_BYTES_PER_MS;
     this.#flights.delete(flight);
     this.#flights.add(flight);
     this.#cancelSweep ??= this.#schedule();
@@ -138,9 +138,9 @@ export class InFlight {
 
   #schedule(): () => void {
     const { clock } = this.#options;
-    const due = clock.now() + SWEEP_MS;
+    const due = clock.monotonic() + SWEEP_MS;
     return clock.setTimeout(() => {
-      const now = clock.now();
+      const now = clock.monotonic();
       // While our own event loop stood still, nothing could leave.
       const late = now - due > SWEEP_MS ? now - due : 0;
       this.#cancelSweep = this.#schedule();

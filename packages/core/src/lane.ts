@@ -40,7 +40,7 @@ interface Head extends Base {
 interface Acknowledged {
   job: JobState;
   cursor: Cursor;
-  /** From then on the store may have forgotten it. SPEC R15. */
+  /** From then on, by the monotonic clock, the store may have forgotten it. SPEC R15. */
   until: number;
 }
 
@@ -175,8 +175,11 @@ export class Lane {
   /** @param since when it was stored, if others did that: its time to read is not renewed */
   #acknowledge(job: JobState, cursor: Cursor, since?: string): void {
     const { ttlMs, until } = this.#lifetime(job);
-    const others = since === undefined ? until : Date.parse(since) + ttlMs;
-    this.#acknowledged = { job, cursor, until: Math.min(until, others) };
+    const known = this.#acknowledged;
+    if (since !== undefined && known && sameCursor(known.cursor, cursor)) return;
+    // A timestamp is of the wall clock: only how long ago it was is of use here.
+    const age = since === undefined ? 0 : this.#context.clock.now() - Date.parse(since);
+    this.#acknowledged = { job, cursor, until: until - Math.min(Math.max(0, age), ttlMs) };
   }
 
   async #isHead(cursor: Cursor | null): Promise<boolean> {
@@ -243,7 +246,7 @@ export class Lane {
     for (let conflicts = 0; ; conflicts++) {
       const record = await this.#ask(after);
       const known = this.#acknowledged;
-      if (!known || this.#context.clock.now() >= known.until) return record;
+      if (!known || this.#context.clock.monotonic() >= known.until) return record;
       if (conflicts === MAX_CONFLICTS || (record && contains(record, known.cursor))) return record;
       await this.#carry(known, record);
     }
@@ -277,7 +280,7 @@ export class Lane {
 
   #lifetime({ done }: JobState): { ttlMs: number; until: number } {
     const ttlMs = done ? this.#context.retainMs : this.#context.abandonMs;
-    return { ttlMs, until: this.#context.clock.now() + ttlMs };
+    return { ttlMs, until: this.#context.clock.monotonic() + ttlMs };
   }
 
   #ask(after: Cursor | undefined): Promise<JobRecord | undefined> {

@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { WorkflowMonitorError } from "./errors.js";
-import { type Clock, systemClock } from "./host.js";
+import { type Clock, resolveClock } from "./host.js";
 import { defaultLimits, HISTORY_STRETCH } from "./limits.js";
 import { type Batch, type Cursor, sameCursor } from "./revision.js";
 import type { JobState, JobSummary } from "./snapshot.js";
@@ -13,8 +13,8 @@ export interface MemoryStoreOptions {
   historyBytes?: number;
   /** History younger than this stays, up to 8 times `historyBytes`. Default 30,000. */
   keepMs?: number;
-  /** Default: this machine's. */
-  clock?: Clock;
+  /** As the monitor's `clock`. Default: this machine's. */
+  clock?: Partial<Clock>;
 }
 
 /** One job's log: its head and the texts of its last events. */
@@ -44,8 +44,8 @@ export function memoryStore(options: MemoryStoreOptions = {}): JobStore {
     jobs: maxJobs = defaultLimits.jobs,
     historyBytes = defaultLimits.historyBytes,
     keepMs = 30_000,
-    clock = systemClock,
   } = options;
+  const clock = resolveClock(options.clock);
   // Maps keep insertion order: a log that is appended to moves to the end, the oldest is first.
   const live = new Map<string, Log>();
   const done = new Map<string, Log>();
@@ -71,7 +71,7 @@ export function memoryStore(options: MemoryStoreOptions = {}): JobStore {
 
   function sweep(): void {
     cancelSweep = undefined;
-    const now = clock.now();
+    const now = clock.monotonic();
     for (const logs of [done, live]) {
       for (const [jobId, log] of logs) if (now >= log.forgetAt) logs.delete(jobId);
     }
@@ -112,7 +112,7 @@ export function memoryStore(options: MemoryStoreOptions = {}): JobStore {
   }
 
   function write(jobId: string, log: Log, batch: Batch): Cursor {
-    const now = clock.now();
+    const now = clock.monotonic();
     let bytes = 0;
     for (const { event } of batch.revisions) {
       bytes += Buffer.byteLength(event);
@@ -137,7 +137,7 @@ export function memoryStore(options: MemoryStoreOptions = {}): JobStore {
   return {
     read(jobId, after) {
       assertOpen();
-      const now = clock.now();
+      const now = clock.monotonic();
       const log = find(jobId, now);
       if (!log) return undefined;
       const record: JobRecord = { cursor: log.cursor };
@@ -154,7 +154,7 @@ export function memoryStore(options: MemoryStoreOptions = {}): JobStore {
 
     async append(jobId, base, batch) {
       assertOpen();
-      const stored = find(jobId, clock.now());
+      const stored = find(jobId, clock.monotonic());
       if (stored && (base === null || !sameCursor(base, stored.cursor))) return false;
       const log = stored && !batch.carries ? stored : newLog(batch, base, stored);
       const cursor = write(jobId, log, batch);
@@ -165,7 +165,7 @@ export function memoryStore(options: MemoryStoreOptions = {}): JobStore {
 
     async find(jobId, batchId) {
       assertOpen();
-      const log = find(jobId, clock.now());
+      const log = find(jobId, clock.monotonic());
       const batch = log?.batches.slice(-FINDABLE).find(({ id }) => id === batchId);
       return log && batch && { epoch: log.cursor.epoch, revision: batch.end };
     },
@@ -184,7 +184,7 @@ export function memoryStore(options: MemoryStoreOptions = {}): JobStore {
 
     async list(query) {
       assertOpen();
-      const now = clock.now();
+      const now = clock.monotonic();
       const logs = [...live.values(), ...done.values()].filter((log) => now < log.expiresAt);
       return page(logs, query);
     },

@@ -6,7 +6,7 @@ import { draining, type WorkflowMonitorError } from "./errors.js";
 import type { PublicError, PublishedEvent, WorkflowEvent } from "./events.js";
 import { toSnapshot } from "./frames.js";
 import { Heartbeats } from "./heartbeats.js";
-import { type Clock, type Logger, silentLogger, systemClock } from "./host.js";
+import { type Clock, type Logger, resolveClock, silentLogger } from "./host.js";
 import { InFlight } from "./in-flight.js";
 import { createIngest } from "./ingest.js";
 import { type Limits, resolveLimits } from "./limits.js";
@@ -45,8 +45,11 @@ export interface WorkflowMonitorOptions {
   lingerMs?: number;
   /** How long `close` waits for events to be stored, and over which time viewers are sent away. Default 2,000. */
   drainMs?: number;
-  /** Default: this machine's. */
-  clock?: Clock;
+  /**
+   * Time, for tests: `{ now, monotonic, setTimeout }`. Default: this machine's. A clock without
+   * `monotonic` is measured by how far its `now` advances.
+   */
+  clock?: Partial<Clock>;
   limits?: Partial<Limits>;
 }
 
@@ -136,8 +139,8 @@ export function createWorkflowMonitor(options: WorkflowMonitorOptions): Workflow
     stallTimeoutMs = 30_000,
     lingerMs = 5_000,
     drainMs = 2_000,
-    clock = systemClock,
   } = options;
+  const clock = resolveClock(options.clock);
   if (typeof authorize !== "function") {
     throw new TypeError(
       "createWorkflowMonitor needs authorize: a function, or allowAll to try out.",
@@ -231,9 +234,9 @@ export function createWorkflowMonitor(options: WorkflowMonitorOptions): Workflow
 
   async function close(): Promise<void> {
     for (const detach of attached) detach();
-    const by = clock.now() + drainMs;
+    const by = clock.monotonic() + drainMs;
     await within(ingest.finish(), drainMs);
-    await drain(Math.max(0, by - clock.now()));
+    await drain(Math.max(0, by - clock.monotonic()));
     ingest.close();
     await within(ingest.finish(), 1_000);
     disconnect?.();
@@ -313,7 +316,7 @@ function createReport(logger: Logger, clock: Clock, tell: (error: WorkflowMonito
   let lines = 0;
   return (error: WorkflowMonitorError): void => {
     tell(error);
-    const now = Math.floor(clock.now() / 1_000);
+    const now = Math.floor(clock.monotonic() / 1_000);
     if (now !== second) {
       if (lines > REPORTS_PER_SECOND) {
         logger.warn({ count: lines - REPORTS_PER_SECOND }, "more events were refused or shortened");

@@ -158,10 +158,10 @@ export class Replica {
 
   async #refresh(): Promise<boolean> {
     const { clock } = this.#context;
-    const wait = this.#refreshedAt + READ_AGAIN_MS - clock.now();
+    const wait = this.#refreshedAt + READ_AGAIN_MS - clock.monotonic();
     // Does not end when this closes: who waits is told by the room.
     if (wait > 0) await new Promise<void>((resolve) => this.#setTimer("refresh", wait, resolve));
-    this.#refreshedAt = clock.now();
+    this.#refreshedAt = clock.monotonic();
     return this.#repair();
   }
 
@@ -247,10 +247,10 @@ export class Replica {
     this.#cursor = cursor;
     this.#history.append(
       revisions.map(({ event }) => event),
-      clock.now(),
+      clock.monotonic(),
     );
     this.#listener.advanced(revisions, jobs);
-    this.#history.trim(limits.historyBytes, clock.now(), stallTimeoutMs);
+    this.#history.trim(limits.historyBytes, clock.monotonic(), stallTimeoutMs);
   }
 
   #take({ cursor, job, events = [] }: JobRecord): void {
@@ -259,7 +259,7 @@ export class Replica {
     const missed = sameEpoch ? cursor.revision - this.#cursor.revision : Number.POSITIVE_INFINITY;
     if (!job || missed <= 0) return;
     if (events.length !== missed) this.#history.clear(); // they do not join on to what it holds
-    this.#history.append(events, this.#context.clock.now());
+    this.#history.append(events, this.#context.clock.monotonic());
     this.#job = job;
     this.#cursor = cursor;
     this.#listener.jumped();
@@ -267,7 +267,7 @@ export class Replica {
 
   /** The store lost it, or its time is over. A publisher may bring it back. SPEC R15. */
   #missing(): void {
-    const now = this.#context.clock.now();
+    const now = this.#context.clock.monotonic();
     this.#missingSince ??= now;
     const rest = this.#missingSince + VANISHED_MS - now;
     if (rest <= 0) this.#listener.vanished();

@@ -133,7 +133,7 @@ export class Room implements SeatOwner {
       }
       if (this.#closed) return undefined;
       // From here to the first frame nothing is awaited: no revision comes between head and seat.
-      const seat = new Seat(this, member, viewer, after, this.#context.clock.now());
+      const seat = new Seat(this, member, viewer, after, this.#context.clock.monotonic());
       this.#parked.add(seat);
       this.#context.onJoin(seat);
       this.resume(seat);
@@ -296,7 +296,7 @@ export class Room implements SeatOwner {
     const waiting = [...cohort.live];
     for (const seat of waiting) this.#park(seat);
     cohort.standAt(this.#replica.cursor);
-    const wait = this.#servedBigAt + BIG_INTERVAL_MS - this.#context.clock.now();
+    const wait = this.#servedBigAt + BIG_INTERVAL_MS - this.#context.clock.monotonic();
     // All cohorts get the same head at the same time.
     const begun = this.#servedBig === this.#replica.cursor;
     if (this.body.bytes.length <= BIG_BYTES || wait <= 0 || begun) {
@@ -313,7 +313,7 @@ export class Room implements SeatOwner {
 
   #beginBig(): void {
     this.#servedBig = this.#replica.cursor;
-    this.#servedBigAt = this.#context.clock.now();
+    this.#servedBigAt = this.#context.clock.monotonic();
   }
 
   /** The head jumped: nobody stands at it. */

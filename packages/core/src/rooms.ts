@@ -149,11 +149,11 @@ export class RoomManager {
     const polling = all.filter(({ seat }) => isPolling(seat.member.mode));
     for (const { dismiss } of polling) dismiss();
     const others = all.filter(({ seat }) => !isPolling(seat.member.mode));
-    const began = clock.now();
+    const began = clock.monotonic();
     for (let told = 0; told < others.length; ) {
       if (told > 0) await new Promise<void>((go) => clock.setTimeout(go, DRAIN.everyMs));
       // By the clock: a timer that comes late has more to do.
-      const share = (clock.now() - began + DRAIN.everyMs) / spreadMs;
+      const share = (clock.monotonic() - began + DRAIN.everyMs) / spreadMs;
       const upTo = Math.max(told + DRAIN.least, Math.ceil(others.length * share));
       for (const { dismiss } of others.slice(told, upTo)) dismiss();
       told = upTo;
@@ -206,7 +206,7 @@ export class RoomManager {
     const { joinedAt, delivered } = seat;
     this.#count(seat, -1);
     if (isPolling(seat.member.mode)) return; // it was answered, as any request is
-    const durationMs = this.#options.clock.now() - joinedAt;
+    const durationMs = this.#options.clock.monotonic() - joinedAt;
     const event = { ...viewerEvent(seat), code, reason, durationMs, delivered };
     this.#options.logger.info(event, "viewer disconnected");
     this.#options.onLeave(event);

@@ -55,7 +55,7 @@ export class EventStream implements Member, Beating, OutboxOwner {
     this.mode = mode;
     const chunked = request.raw.httpVersion === "1.1" && reply.raw.socket;
     this.codec = chunked ? chunkedEvent : serverSentEvent;
-    this.#rotateAt = egress.clock.now() + ROTATE_MS.least + Math.random() * ROTATE_MS.spread;
+    this.#rotateAt = egress.clock.monotonic() + ROTATE_MS.least + Math.random() * ROTATE_MS.spread;
   }
 
   /** Joins the job's room. Rejects with a WorkflowMonitorError: then nothing was written. */
@@ -121,7 +121,7 @@ export class EventStream implements Member, Beating, OutboxOwner {
 
   beat(): void {
     if (this.#closed) return;
-    if (this.#egress.clock.now() >= this.#rotateAt) {
+    if (this.#egress.clock.monotonic() >= this.#rotateAt) {
       this.#seat?.leave(ROTATED);
       this.end(ROTATED);
     } else if (this.writable) this.#outbox?.write([this.#egress.heartbeat(this.codec)]);

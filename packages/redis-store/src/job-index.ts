@@ -14,6 +14,7 @@ import { index, page, summary, unindex } from "./scripts.js";
 /** What was written of a job; labels that did not change are the same object. */
 interface Known extends Pick<JobState, "status" | "labels"> {
   epoch: string;
+  /** When it is renewed at the latest, by the monotonic clock. */
   until: number;
 }
 
@@ -48,7 +49,7 @@ export class JobIndex {
   /** After an append. Does not wait, and does not fail. */
   note(job: JobState, cursor: Cursor, ttlMs: number): void {
     const { jobId } = job;
-    const now = Date.now();
+    const now = performance.now();
     const { status, labels } = job;
     const known = this.#known.get(jobId);
     const { epoch } = cursor;
@@ -59,7 +60,7 @@ export class JobIndex {
     this.#known.set(jobId, { epoch, status, labels, until: now + ttlMs * RENEWED_AFTER });
     if (this.#known.size > KNOWN_JOBS)
       this.#known.delete(this.#known.keys().next().value as string);
-    const work: Promise<unknown> = this.#write(job, cursor, now + ttlMs)
+    const work: Promise<unknown> = this.#write(job, cursor, Date.now() + ttlMs)
       .then((over) => this.#sweep(over))
       .catch((err: unknown) => {
         this.#known.delete(jobId); // the next append tries again

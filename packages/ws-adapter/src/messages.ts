@@ -59,12 +59,12 @@ export class Allowance {
     this.#size = size;
     this.#perSecond = perSecond;
     this.#left = size;
-    this.#at = clock.now();
+    this.#at = clock.monotonic();
   }
 
   /** False: none is left. */
   take(): boolean {
-    const now = this.#clock.now();
+    const now = this.#clock.monotonic();
     const filled = this.#left + ((now - this.#at) / 1_000) * this.#perSecond;
     this.#left = Math.min(this.#size, filled);
     this.#at = now;

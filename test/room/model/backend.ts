@@ -185,6 +185,7 @@ export function countingClock(clock: ManualClock) {
   const timers = new Set<object>();
   return {
     now: clock.now,
+    monotonic: clock.monotonic,
     setTimeout(fn: () => void, ms: number) {
       const timer = {};
       timers.add(timer);
