@@ -3,6 +3,8 @@ import { connect, type Socket } from "node:net";
 import { onTestFinished } from "vitest";
 import { until } from "./wait.js";
 
+export { clientFrame, Opcode } from "./client-frame.js";
+
 export interface RawClient {
   readonly socket: Socket;
   /** Everything that came, as bytes. */
@@ -62,18 +64,6 @@ export async function rawUpgrade(
   const status = Number(/^HTTP\/1\.1 (\d+)/.exec(client.text())?.[1]);
   return { ...client, status };
 }
-
-/** A masked frame of a client: RFC 6455 §5.2. */
-export function clientFrame(opcode: number, payload: string | Buffer, fin = true): Buffer {
-  const bytes = Buffer.from(payload);
-  if (bytes.length > 125) throw new RangeError("short frames only");
-  const mask = randomBytes(4);
-  const masked = bytes.map((byte, at) => byte ^ (mask[at % 4] as number));
-  const head = Buffer.from([(fin ? 0x80 : 0) | opcode, 0x80 | bytes.length]);
-  return Buffer.concat([head, mask, masked]);
-}
-
-export const Opcode = { continuation: 0, text: 1, binary: 2, close: 8, pong: 10 } as const;
 
 const PING = String.fromCharCode(0x89);
 

@@ -18,6 +18,8 @@ export interface Limits {
   jobsPerConnection: number;
   /** How often one connection may subscribe, in the long run; `jobsPerConnection` at once are always fine. Default 10. */
   subscribesPerSecond: number;
+  /** Messages, pings and pongs that one WebSocket may send in the long run; 256 at once are always fine. Default 50; over it the connection is read more slowly, and ended (4429) if it goes on. SPEC D16. */
+  messagesPerSecond: number;
   /** Events that wait to be stored. Default 100,000; over it `publish` rejects `overloaded`. */
   queuedEvents: number;
   /** The same in bytes of JSON. Default 64 MiB. */
@@ -34,6 +36,7 @@ export const defaultLimits: Readonly<Limits> = {
   pinnedBytes: 64 * 1024 * 1024,
   jobsPerConnection: 64,
   subscribesPerSecond: 10,
+  messagesPerSecond: 50,
   queuedEvents: 100_000,
   queuedBytes: 64 * 1024 * 1024,
 };

@@ -35,6 +35,7 @@ export interface WebSocketAdapter {
 
 /** A viewer has nothing long to say. */
 const MAX_MESSAGE_BYTES = 4 * 1024;
+const MAX_FRAGMENTS = 64;
 const CLOSE_TIMEOUT_MS = 2_000;
 
 /** What an adapter's listener carries: its path. Another copy of this module, or version, finds it, too. */
@@ -63,6 +64,8 @@ export function attachWebSocket(
     perMessageDeflate: false,
     clientTracking: false,
     maxPayload: MAX_MESSAGE_BYTES,
+    maxFragments: MAX_FRAGMENTS,
+    allowSynchronousEvents: false, // one message of a connection a turn, so that others have theirs
     closeTimeout: CLOSE_TIMEOUT_MS,
     handleProtocols: (offered: Set<string>) => offered.has(SUBPROTOCOL) && SUBPROTOCOL,
   };

@@ -16,6 +16,7 @@ import {
 } from "@org/workflow-monitor";
 import { type RawData, WebSocket } from "ws";
 import { textMessage } from "./codec.js";
+import { MessageRate } from "./message-rate.js";
 import { readMessage } from "./messages.js";
 import { type Handshake, type Requester, Requests } from "./requests.js";
 import { type Carrier, Subscription } from "./subscription.js";
@@ -73,6 +74,10 @@ export class Connection extends WebSocket implements Beating, Carrier, OutboxOwn
   /** Heard from the peer since the last beat. */
   #heard = true;
   #silentBeats = 0;
+  /** Made for a viewer that says more than its pongs. */
+  #rate: MessageRate | undefined;
+  /** Nothing is read until then: it sent too much. */
+  #cancelPause: (() => void) | undefined;
   /** Bytes that had been written at the last ping that was answered: it carried their number. */
   #arrived = 0;
 
@@ -231,11 +236,36 @@ export class Connection extends WebSocket implements Beating, Carrier, OutboxOwn
 
   /** What `ws` tells is heard here: listeners would be a table of their own for each viewer. */
   override emit(name: string | symbol, ...args: unknown[]): boolean {
-    if (name === "message") this.#receive(String(args[0] as RawData), args[1] as boolean);
-    else if (name === "pong") this.#ponged(Number(args[0] as Buffer));
+    if (name === "message") {
+      if (this.#mayGoOn()) this.#receive(String(args[0] as RawData), args[1] as boolean);
+    } else if (name === "pong") {
+      if (this.#mayGoOn()) this.#ponged(Number(args[0] as Buffer));
+    } else if (name === "ping") this.#mayGoOn();
     // `ws` closes by itself, but does not tell `close` with which code.
     else if (name === "error") this.#leave(faultOf(args[0] as Error));
     else if (name === "close") this.#gone(args[0] as number, args[1] as Buffer);
+    return true;
+  }
+
+  /** Counts a message, a ping or a pong. Over its rate the connection is read more slowly, and ended if it goes on. SPEC D16. */
+  #mayGoOn(): boolean {
+    if (this.#closed) return false;
+    if (!this.#heard) {
+      this.#heard = true; // the answer to our ping is free
+      return true;
+    }
+    const { clock, limits } = this.#hub.egress;
+    this.#rate ??= new MessageRate(clock, limits.messagesPerSecond);
+    const pauseMs = this.#rate.count();
+    if (pauseMs === 0) return true;
+    this.pause();
+    if (pauseMs === Number.POSITIVE_INFINITY) {
+      const message = `A connection may send ${limits.messagesPerSecond} messages a second: slow down.`;
+      this.refuse(new WorkflowMonitorError("too_many_messages", message));
+      return false; // it stays paused: `ws` ends it, since nobody reads the answer to the close frame
+    }
+    this.#cancelPause?.();
+    this.#cancelPause = clock.setTimeout(() => this.resume(), pauseMs);
     return true;
   }
 
@@ -280,6 +310,7 @@ export class Connection extends WebSocket implements Beating, Carrier, OutboxOwn
 
   #leave(reason: EndReason): void {
     this.#closed ??= reason;
+    this.#cancelPause?.();
     this.#requests?.close();
     for (const seat of this.#outbox.seats) seat.leave(reason);
   }
