@@ -47,6 +47,11 @@ export class Bodies {
     return body;
   }
 
+  /** How large a job was when it was last encoded; undefined: that is not kept. */
+  lastSize(jobId: string): number | undefined {
+    return this.#latest.get(jobId)?.bytes.length;
+  }
+
   /** The validator of whatever shows the job at this cursor. */
   etag(cursor: Cursor): string {
     return `"${printCursor(cursor)}${this.#suffix}"`;

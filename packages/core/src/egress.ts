@@ -12,6 +12,7 @@ import type { RoomManager } from "./rooms.js";
 import type { Member, Seat } from "./seat.js";
 import type { JobState } from "./snapshot.js";
 import type { JobPage, JobQuery, JobRecord, JobStore } from "./store.js";
+import type { Turns } from "./turns.js";
 
 /** A request for one job. */
 export type WatchRequest = AuthorizeRequest & { jobId: string; action: "watch" };
@@ -52,15 +53,25 @@ export interface EgressOptions {
   bodies: Bodies;
   gate: Gate;
   clock: Clock;
+  turns: Turns;
   heartbeats: Heartbeats;
   inFlight: InFlight;
   limits: Limits;
 }
 
 export function createEgress(options: EgressOptions): Egress {
-  const { store, rooms, bodies, gate, clock, heartbeats, inFlight, limits } = options;
+  const { store, rooms, bodies, gate, clock, turns, heartbeats, inFlight, limits } = options;
   /** Connections of one tick of the wheel share a frame. */
   let lastBeat: { codec: Codec; at: number; stale: boolean; bytes: Buffer } | undefined;
+
+  function admittedHead(
+    request: WatchRequest,
+    after: Cursor | undefined,
+  ): JobBody | Promise<JobBody> {
+    const admitted = gate.admit(request);
+    if (typeof admitted === "boolean") return head(request, after, admitted);
+    return admitted.then((answer) => head(request, after, answer));
+  }
 
   function head(
     { jobId }: WatchRequest,
@@ -77,7 +88,11 @@ export function createEgress(options: EgressOptions): Egress {
     });
   }
 
-  const body = ({ job, cursor }: Head): JobBody => bodies.of(job, cursor);
+  function body({ job, cursor }: Head): JobBody {
+    const encoded = bodies.of(job, cursor);
+    turns.spend(encoded.bytes.length);
+    return encoded;
+  }
 
   return {
     heartbeats,
@@ -105,9 +120,16 @@ export function createEgress(options: EgressOptions): Egress {
     },
 
     read(request, after) {
-      const admitted = gate.admit(request);
-      if (typeof admitted === "boolean") return head(request, after, admitted);
-      return admitted.then((answer) => head(request, after, answer));
+      if (!turns.over) return admittedHead(request, after);
+      return new Promise((resolve, reject) => {
+        turns.next(() => {
+          try {
+            resolve(admittedHead(request, after));
+          } catch (thrown) {
+            reject(thrown as WorkflowMonitorError);
+          }
+        });
+      });
     },
 
     get stale() {

@@ -4,6 +4,7 @@
 export type { ErrorCode, ErrorDetails } from "./errors.js";
 export { WorkflowMonitorError } from "./errors.js";
 export type { Clock, Logger } from "./host.js";
+// ./turns.js
 export type { Limits } from "./limits.js";
 export type { Status, StatusInput } from "./status.js";
 export { isActive, isTerminal, STATUSES } from "./status.js";

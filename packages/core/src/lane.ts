@@ -8,10 +8,12 @@ import { merge } from "./merge.js";
 import { type Cursor, ORIGIN, sameCursor } from "./revision.js";
 import type { JobState } from "./snapshot.js";
 import type { JobRecord, JobStore } from "./store.js";
+import type { Turns } from "./turns.js";
 
 export interface LaneContext {
   store: JobStore;
   clock: Clock;
+  turns: Turns;
   logger: Logger;
   limits: Limits;
   retainMs: number;
@@ -47,6 +49,10 @@ interface Acknowledged {
 /** One turn of the event loop takes at most this much of a job's queue: a flood never holds the loop. */
 const BATCH_EVENTS = 64;
 const BATCH_BYTES = 64 * 1024;
+/** An event of a job looks at each of its stages. */
+const BATCH_STAGES = 40_000;
+/** What a batch costs of a turn, in bytes that could be sent meanwhile: in itself, for each event, for each stage that an event looks at. Measured. */
+const COST = { batch: 16 * 1024, event: 1024, stage: 40 };
 const MAX_CONFLICTS = 64;
 const BACKOFF_MS = { first: 100, most: 5_000 };
 const NO_IDS: ReadonlySet<string> = new Set();
@@ -65,6 +71,8 @@ export class Lane {
   #idsRead = 0;
   #acknowledged: Acknowledged | undefined;
   #mustVerify = false;
+  /** How many stages the job had. */
+  #stages = 0;
 
   constructor(jobId: string, context: LaneContext, onDry: (lane: Lane) => void) {
     this.jobId = jobId;
@@ -84,8 +92,7 @@ export class Lane {
   /** Works until the queue is empty: a batch a turn. */
   async run(): Promise<void> {
     while (this.queue.length > 0 || this.#mustVerify) {
-      await new Promise(setImmediate);
-      const batch = this.#take();
+      const batch = await this.#nextBatch();
       try {
         if (this.#mustVerify) await this.#verify();
         if (batch.length > 0) await this.#append(batch);
@@ -100,15 +107,32 @@ export class Lane {
     this.#onDry(this);
   }
 
-  #take(): Waiting[] {
+  /** What is folded at once, when its turn has come. */
+  #nextBatch(): Promise<Waiting[]> {
+    const { turns } = this.#context;
+    return new Promise((resolve) => {
+      turns.next(() => {
+        const { count, looked } = this.#batchSize();
+        turns.spend(COST.batch + count * COST.event + looked * COST.stage);
+        resolve(this.queue.splice(0, count));
+      });
+    });
+  }
+
+  #batchSize(): { count: number; looked: number } {
     let bytes = 0;
     let count = 0;
-    for (const { text } of this.queue) {
+    let stages = this.#stages;
+    let looked = 0;
+    for (const { event, text } of this.queue) {
       bytes += text.length;
-      if (count === BATCH_EVENTS || (count > 0 && bytes > BATCH_BYTES)) break;
+      if (event.type === "plan") stages = Math.max(stages, event.stages.length);
+      const isFull = bytes > BATCH_BYTES || looked + stages > BATCH_STAGES;
+      if (count === BATCH_EVENTS || (count > 0 && isFull)) break;
       count += 1;
+      looked += stages;
     }
-    return this.queue.splice(0, count);
+    return { count, looked };
   }
 
   async #append(batch: Waiting[]): Promise<void> {
@@ -129,6 +153,7 @@ export class Lane {
       if (attempted && since) return this.#found(batch, attempted, since);
       const folded = fold(this.jobId, head, batch, limits.stages);
       const { job, revisions } = folded;
+      this.#stages = job?.stages.length ?? 0;
       if (!job || revisions.length === 0) {
         // Nothing is compared when nothing is appended: others may have moved the head meanwhile.
         if (cached && !(await this.#isHead(head.cursor))) {

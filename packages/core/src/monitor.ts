@@ -18,6 +18,7 @@ import { type LeaveEvent, RoomManager, type ViewerEvent } from "./rooms.js";
 import { type RunPlan, run, type Work } from "./run.js";
 import type { JobSnapshot } from "./snapshot.js";
 import type { JobPage, JobQuery, JobStore } from "./store.js";
+import { Turns } from "./turns.js";
 import { type WatchOptions, watch } from "./watch.js";
 
 export interface WorkflowMonitorOptions {
@@ -162,7 +163,8 @@ export function createWorkflowMonitor(options: WorkflowMonitorOptions): Workflow
   const bodies = new Bodies(frames, presentVersion);
   const sent = { delivered: 0 };
 
-  const shared = { store, clock, logger, limits };
+  const turns = new Turns(clock);
+  const shared = { store, clock, turns, logger, limits };
 
   const ingest = createIngest({
     ...shared,
@@ -191,7 +193,7 @@ export function createWorkflowMonitor(options: WorkflowMonitorOptions): Workflow
   const gate = createGate(authorize, clock, logger);
   const heartbeats = new Heartbeats(clock, heartbeatMs);
   const inFlight = new InFlight({ clock, stallTimeoutMs, limits });
-  const egress = createEgress({ store, rooms, bodies, gate, clock, heartbeats, inFlight, limits });
+  const egress = createEgress({ ...shared, rooms, bodies, gate, heartbeats, inFlight });
 
   const disconnect = store.connection?.((there) => {
     if (rooms.connected(there)) void ingest.verify();

@@ -26,12 +26,14 @@ import {
   type Viewer,
 } from "./seat.js";
 import type { JobState } from "./snapshot.js";
+import { type Turns, WRITE_BYTES } from "./turns.js";
 
 /** What rooms need of their node. */
 export interface RoomContext extends ReplicaContext {
   limits: Limits;
   frames: FrameOptions;
   bodies: Bodies;
+  turns: Turns;
   lingerMs: number;
   stats: { delivered: number };
   onJoin(seat: Seat): void;
@@ -42,8 +44,8 @@ export interface RoomContext extends ReplicaContext {
 const BIG_BYTES = 64 * 1024;
 const BIG_INTERVAL_MS = 250;
 
-/** Members that are sent something in one turn of the event loop; the others have theirs in the next turns. */
-const TURN_MEMBERS = 2_000;
+/** A cohort is sent to in one go, so it is small: after each one, the turn may be over. */
+const COHORT_MEMBERS = 64;
 
 /**
  * The members of one job on this node. A member is live (it stands at the head, and a flush is one
@@ -63,9 +65,11 @@ export class Room implements SeatOwner {
   #cohorts: Cohort[] = [];
   readonly #parked = new Set<Seat>();
   #live = 0;
-  /** Cohorts and parked members that are to be sent something: some of them in each turn. */
-  #due: (Cohort | Seat[])[] = [];
-  #nextTurn: NodeJS.Immediate | undefined;
+  /** What is to be sent, as much of it in each turn as fits: to cohorts, then to parked members. */
+  #due: Cohort[] = [];
+  readonly #dueSeats = new Set<Seat>();
+  /** The rest is sent in one of the next turns. */
+  #waitsForTurn = false;
   #joining = 0;
   #closed = false;
   #cancelLinger: (() => void) | undefined;
@@ -74,7 +78,7 @@ export class Room implements SeatOwner {
   #servedBig: Cursor | undefined;
   #servedBigAt = Number.NEGATIVE_INFINITY;
   /** The last frames made for this head: those who come back together get the same ones. */
-  #lastSnapshot: { key: string; codec: Codec; parts: Buffer[] } | undefined;
+  #lastSnapshot: { key: string; codec: Codec; parts: Buffer[]; bytes: number } | undefined;
   #lastEnd: { codec: Codec; bytes: Buffer } | undefined;
   #lastError: { codec: Codec; error: WorkflowMonitorError; bytes: Buffer } | undefined;
 
@@ -131,17 +135,25 @@ export class Room implements SeatOwner {
       if (after && this.#replica.missedBy(after) === undefined) {
         await Promise.race([this.#replica.catchUpTo(after, readsBegun), this.#closing]);
       }
-      if (this.#closed) return undefined;
-      // From here to the first frame nothing is awaited: no revision comes between head and seat.
-      const seat = new Seat(this, member, viewer, after, this.#context.clock.monotonic());
-      this.#parked.add(seat);
-      this.#context.onJoin(seat);
-      this.resume(seat);
-      return seat;
+      const { turns } = this.#context;
+      if (!turns.over) return this.#seat(member, viewer, after);
+      return await new Promise((resolve) => {
+        turns.next(() => resolve(this.#seat(member, viewer, after)));
+      });
     } finally {
       this.#joining -= 1;
       this.#restIfEmpty();
     }
+  }
+
+  /** In one go: no revision comes between the head and the seat. */
+  #seat(member: Member, viewer: Viewer, after: Cursor | null): Seat | undefined {
+    if (this.#closed) return undefined;
+    const seat = new Seat(this, member, viewer, after, this.#context.clock.monotonic());
+    this.#parked.add(seat);
+    this.#context.onJoin(seat);
+    this.#guarded(() => this.#serve(seat));
+    return seat;
   }
 
   /** The store is back. */
@@ -162,13 +174,16 @@ export class Room implements SeatOwner {
   }
 
   resume(seat: Seat): void {
-    this.#guarded(() => this.#serve(seat));
+    if (seat.left || seat.cohort) return;
+    this.#dueSeats.add(seat);
+    this.#guarded(() => this.#sendDue());
   }
 
   leave(seat: Seat, reason: EndReason): void {
     if (seat.left) return;
     if (seat.cohort) this.#park(seat);
     this.#parked.delete(seat);
+    this.#dueSeats.delete(seat);
     seat.left = true;
     this.#context.onLeave(seat, reason);
     this.#restIfEmpty();
@@ -185,7 +200,8 @@ export class Room implements SeatOwner {
     this.#closed = true;
     this.#cancelLinger?.();
     this.#cancelBig?.();
-    clearImmediate(this.#nextTurn);
+    this.#due = [];
+    this.#dueSeats.clear();
     this.#giveUp(error);
     this.#replica.close();
     this.#onClose();
@@ -218,7 +234,12 @@ export class Room implements SeatOwner {
   }
 
   #tooBig(revisions: number): boolean {
-    return revisions * this.body.bytes.length > BIG_BYTES;
+    return revisions * this.#headBytes > BIG_BYTES;
+  }
+
+  /** As it was when it was last encoded: a large job is not encoded to find out that it is large. */
+  get #headBytes(): number {
+    return this.#context.bodies.lastSize(this.jobId) ?? this.body.bytes.length;
   }
 
   #encodeUpdates(
@@ -239,35 +260,30 @@ export class Room implements SeatOwner {
     return encode(codec, "update", texts);
   }
 
-  /** Begins now, unless that is under way already. */
+  /** Begins now, unless that is under way already, or this turn is over. */
   #sendDue(): void {
-    if (this.#nextTurn) return;
-    this.#takeTurn();
-    if (this.#due.length > 0) this.#goOn();
-  }
-
-  #goOn(): void {
-    this.#nextTurn = setImmediate(() => {
-      this.#nextTurn = undefined;
-      this.#guarded(() => {
-        // Also after the last of them: a batch that comes in the same turn waits for the next.
-        if (this.#takeTurn() > 0) this.#goOn();
-      });
+    if (this.#waitsForTurn) return;
+    const { turns } = this.#context;
+    if (!turns.over && !turns.share(() => this.#sendNext())) return;
+    this.#waitsForTurn = true;
+    turns.next(() => {
+      this.#waitsForTurn = false;
+      this.#guarded(() => this.#sendDue());
     });
   }
 
-  /** Sends what is due to as many members as one turn may have. Returns how many. */
-  #takeTurn(): number {
-    let members = 0;
-    for (let next = this.#due[0]; next; next = this.#due[0]) {
-      const size = next instanceof Cohort ? next.live.length : next.length;
-      if (members > 0 && members + size > TURN_MEMBERS) break;
-      members += size;
-      this.#due.shift();
-      if (next instanceof Cohort) this.#catchUp(next);
-      else for (const seat of next) this.#serve(seat);
+  /** Sends to one cohort, or to one parked member. Returns whether there are more. */
+  #sendNext(): boolean {
+    const cohort = this.#due.shift();
+    if (cohort) this.#catchUp(cohort);
+    else {
+      for (const seat of this.#dueSeats) {
+        this.#dueSeats.delete(seat);
+        this.#serve(seat);
+        break;
+      }
     }
-    return members;
+    return this.#due.length > 0 || this.#dueSeats.size > 0;
   }
 
   #catchUp(cohort: Cohort): void {
@@ -278,17 +294,30 @@ export class Room implements SeatOwner {
 
   /** The hot loop: a look and a write for each viewer. Over a copy, since who leaves moves another. */
   #sendUpdates(cohort: Cohort): void {
-    const { updates, revisions } = cohort;
+    const { updates, bytes, revisions } = cohort;
+    const { turns, stats } = this.#context;
+    const isBig = bytes > BIG_BYTES;
     let sent = 0;
     const seats = cohort.live.slice();
     for (let at = 0; at < seats.length; at++) {
       const seat = seats[at] as Seat;
       if (seat.cohort !== cohort) continue;
       if (!seat.member.writable) this.#park(seat);
-      else if (this.#write(seat, updates)) sent += 1;
+      else if (isBig && turns.over) this.#putOff(seat);
+      else if (this.#write(seat, updates)) {
+        sent += 1;
+        if (isBig) turns.spend(bytes);
+      }
     }
+    turns.spend(sent * (isBig ? WRITE_BYTES : WRITE_BYTES + bytes));
     cohort.standAt(this.#replica.cursor);
-    this.#context.stats.delivered += sent * revisions;
+    stats.delivered += sent * revisions;
+  }
+
+  /** Gets a snapshot in one of the next turns. */
+  #putOff(seat: Seat): void {
+    this.#park(seat);
+    this.#dueSeats.add(seat);
   }
 
   /** Updates would be too large, or are not wanted: the head instead, at a bounded rate for a large job. */
@@ -299,9 +328,9 @@ export class Room implements SeatOwner {
     const wait = this.#servedBigAt + BIG_INTERVAL_MS - this.#context.clock.monotonic();
     // All cohorts get the same head at the same time.
     const begun = this.#servedBig === this.#replica.cursor;
-    if (this.body.bytes.length <= BIG_BYTES || wait <= 0 || begun) {
+    if (begun || wait <= 0 || this.#headBytes <= BIG_BYTES) {
       this.#beginBig();
-      for (const seat of waiting) this.#serve(seat);
+      for (const seat of waiting) this.#dueSeats.add(seat);
     } else {
       this.#cancelBig ??= this.#context.clock.setTimeout(() => {
         this.#cancelBig = undefined;
@@ -326,9 +355,7 @@ export class Room implements SeatOwner {
   }
 
   #serveParked(): void {
-    const parked = [...this.#parked];
-    for (let from = 0; from < parked.length; from += TURN_MEMBERS)
-      this.#due.push(parked.slice(from, from + TURN_MEMBERS));
+    for (const seat of this.#parked) this.#dueSeats.add(seat);
     this.#sendDue();
   }
 
@@ -340,7 +367,9 @@ export class Room implements SeatOwner {
     if (this.#cancelBig && seat.served && mode !== "delta") return; // its turn comes
     const missed = this.#replica.missedBy(seat.cursor);
     if (!seat.served || missed !== 0) {
-      if (!this.#write(seat, this.#snapshotFrame(seat))) return;
+      const { parts, bytes } = this.#snapshotFrame(seat);
+      this.#context.turns.spend(bytes + WRITE_BYTES);
+      if (!this.#write(seat, parts)) return;
       if (seat.served && missed) {
         seat.delivered += missed;
         this.#context.stats.delivered += missed;
@@ -356,13 +385,13 @@ export class Room implements SeatOwner {
     if (this.#replica.job.done) this.#end(seat);
   }
 
-  #snapshotFrame(seat: Seat): Buffer[] {
+  #snapshotFrame(seat: Seat): { parts: Buffer[]; bytes: number } {
     const { codec } = seat.member;
     const revision = seat.cursor?.epoch === this.#replica.cursor.epoch ? seat.cursor.revision : "";
     const behind = seat.served && !isPolling(seat.member.mode);
     const key = `${revision} ${behind}`;
     if (this.#lastSnapshot?.key === key && this.#lastSnapshot.codec === codec)
-      return this.#lastSnapshot.parts;
+      return this.#lastSnapshot;
     const events = this.#replica.since(seat.cursor);
     const parts = encodeSnapshot(
       codec,
@@ -377,8 +406,9 @@ export class Room implements SeatOwner {
       },
       this.#context.frames,
     );
-    this.#lastSnapshot = { key, codec, parts };
-    return parts;
+    const bytes = parts.reduce((sum, part) => sum + part.length, 0);
+    this.#lastSnapshot = { key, codec, parts, bytes };
+    return this.#lastSnapshot;
   }
 
   /** A member who has everything of a job that is over, or the answer to a poll. */
@@ -387,6 +417,7 @@ export class Room implements SeatOwner {
     if (this.#lastEnd?.codec !== codec) {
       this.#lastEnd = { codec, bytes: encodeEnd(codec, this.#replica.job, this.#replica.cursor) };
     }
+    this.#context.turns.spend(WRITE_BYTES);
     this.#dismiss(seat, this.#lastEnd.bytes, { code: CloseCode.done, reason: "done" });
   }
 
@@ -442,9 +473,9 @@ export class Room implements SeatOwner {
     const fits = (cohort: Cohort) =>
       cohort.codec === codec &&
       cohort.mode === mode &&
-      cohort.live.length < TURN_MEMBERS &&
+      cohort.live.length < COHORT_MEMBERS &&
       !cohort.behind;
-    let cohort = this.#cohorts.find(fits);
+    let cohort = this.#cohorts.findLast(fits);
     if (!cohort) {
       cohort = new Cohort(codec, mode, this.#replica.cursor);
       this.#cohorts.push(cohort);
@@ -468,6 +499,7 @@ export class Room implements SeatOwner {
       );
       this.#cohorts = [];
       this.#due = [];
+      this.#dueSeats.clear();
     }
   }
 

@@ -107,11 +107,16 @@ export class System {
     }
   }
 
-  /** Until nothing is on its way: who asked is answered, what was published is stored and was told. */
+  /** Until nothing is on its way: questions are answered, events are stored and told, the crowd has had its turns. */
   async settle(): Promise<void> {
-    const { pending } = this.#model;
-    const settled = () =>
-      pending.publishes === 0 && pending.joins === 0 && this.nodes.every(({ link }) => !link.busy);
+    const { pending, crowd } = this.#model;
+    let written = -1;
+    const settled = () => {
+      const before = written;
+      written = crowd?.writes ?? 0;
+      const asked = pending.publishes > 0 || pending.joins > 0;
+      return !asked && written === before && this.nodes.every(({ link }) => !link.busy);
+    };
     for (let step = 0; ; step++) {
       // Reads follow on reads: once is not enough.
       let still = 0;

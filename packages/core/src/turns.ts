@@ -1,0 +1,84 @@
+import type { Clock } from "./host.js";
+
+/** What is sent in one turn of the event loop, in bytes, and for how long. SPEC D5. */
+const TURN_BYTES = 4 * 1024 * 1024;
+const TURN_MS = 10;
+/** The clock is looked at this often: a look costs as much as a small write's share of it would save. */
+const LOOK_BYTES = 256 * 1024;
+/** One room, or one list, has at most this part of a turn. */
+const SHARE_BYTES = TURN_BYTES / 4;
+/** A write costs as much as so many bytes, whatever its size: 2,000 small ones fill a turn. */
+export const WRITE_BYTES = 2 * 1024;
+
+/**
+ * The budget of one turn of the event loop, shared by everything that a monitor does: when it is used up, what
+ * remains waits for the next turns, in order, so that sockets and other jobs have theirs in between.
+ *
+ * Counting is an addition; only every 256 KiB are the clock and the turn looked at. A monitor that does little never
+ * notices its turns.
+ */
+export class Turns {
+  readonly #clock: Clock;
+  #left = TURN_BYTES;
+  #lookAt = TURN_BYTES - LOOK_BYTES;
+  #endsAt = 0;
+  #over = false;
+  #waiting: (() => void)[] = [];
+  #next: NodeJS.Immediate | undefined;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  /** Nothing more is to be begun in this turn. */
+  get over(): boolean {
+    return this.#over;
+  }
+
+  /** Counts what was sent, or work that takes as long as to send so many bytes. */
+  spend(bytes: number): void {
+    this.#left -= bytes;
+    if (this.#left < this.#lookAt) this.#look();
+  }
+
+  /** Calls `work` until it says that nothing remains, but only for its share of this turn. Returns whether something remains. */
+  share(work: () => boolean): boolean {
+    const until = this.#left - SHARE_BYTES;
+    do {
+      if (!work()) return false;
+    } while (!this.#over && this.#left > until);
+    return true;
+  }
+
+  /** Calls `task` in one of the next turns: those that wait longer come first. `task` must not throw. */
+  next(task: () => void): void {
+    this.#waiting.push(task);
+    this.#next ??= setImmediate(() => this.#begin());
+  }
+
+  #look(): void {
+    this.#lookAt = this.#left - LOOK_BYTES;
+    const now = this.#clock.monotonic();
+    if (!this.#next) {
+      this.#endsAt = now + TURN_MS;
+      this.#next = setImmediate(() => this.#begin());
+    }
+    if (this.#left <= 0 || now >= this.#endsAt) this.#over = true;
+  }
+
+  #begin(): void {
+    this.#next = undefined;
+    this.#left = TURN_BYTES;
+    this.#lookAt = TURN_BYTES - LOOK_BYTES;
+    this.#over = false;
+    if (this.#waiting.length === 0) return;
+    this.#endsAt = this.#clock.monotonic() + TURN_MS;
+    const tasks = this.#waiting;
+    this.#waiting = [];
+    let done = 0;
+    while (done < tasks.length && !this.#over) tasks[done++]?.();
+    // What they have put off comes after those that have not had their turn.
+    if (done < tasks.length) this.#waiting = [...tasks.slice(done), ...this.#waiting];
+    if (this.#waiting.length > 0) this.#next ??= setImmediate(() => this.#begin());
+  }
+}
