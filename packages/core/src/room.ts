@@ -7,7 +7,6 @@ import {
   encodeError,
   encodeJob,
   encodeSnapshot,
-  type FrameOptions,
   updateText,
 } from "./frames.js";
 import type { Limits } from "./limits.js";
@@ -30,7 +29,6 @@ import type { JobState } from "./snapshot.js";
 /** What rooms need of their node. */
 export interface RoomContext extends ReplicaContext {
   limits: Limits;
-  frames: FrameOptions;
   bodies: Bodies;
   lingerMs: number;
   stats: { delivered: number };
