@@ -1,12 +1,12 @@
 import type { AuthorizeRequest, Gate } from "./authorize.js";
 import type { Bodies, JobBody } from "./bodies.js";
 import { toMonitorError, unknownJob, WorkflowMonitorError } from "./errors.js";
-import { type Codec, encodeHeartbeat, encodePage, type FrameOptions } from "./frames.js";
+import { type Codec, encodeHeartbeat, type FrameOptions } from "./frames.js";
 import type { Heartbeats } from "./heartbeats.js";
 import type { Clock, Logger } from "./host.js";
 import type { Answering, InFlight } from "./in-flight.js";
 import type { Limits } from "./limits.js";
-import { createListRows, PAGE_BYTES } from "./list-rows.js";
+import { createListEncoder } from "./list-encoder.js";
 import { Outbox, type OutboxOwner, type Sink } from "./outbox.js";
 import type { Cursor } from "./revision.js";
 import type { RoomManager } from "./rooms.js";
@@ -66,7 +66,12 @@ export interface EgressOptions {
 export function createEgress(options: EgressOptions): Egress {
   const { store, rooms, frames, bodies, gate, clock, logger, heartbeats, inFlight, limits } =
     options;
-  const rows = createListRows({ frames, bodies, logger, read: (jobId) => readFrom(store, jobId) });
+  const encodeList = createListEncoder({
+    frames,
+    bodies,
+    logger,
+    read: (jobId) => readFrom(store, jobId),
+  });
   /** Connections of one tick of the wheel share a frame. */
   let lastBeat: { codec: Codec; at: number; stale: boolean; bytes: Buffer } | undefined;
 
@@ -127,23 +132,14 @@ export function createEgress(options: EgressOptions): Egress {
     async list(request, query) {
       if (!(await gate.admit(request)))
         throw new WorkflowMonitorError("unknown_job", "You may not list jobs.");
-      rows.check(query);
       const may = async (jobId: string) => gate.admit({ ...request, action: "watch", jobId });
-      const shown: Buffer[] = [];
-      let bytes = 0;
-      let wanted = query.limit;
-      let asked = query;
-      for (;;) {
-        asked = { ...asked, limit: Math.min(wanted, rows.atOnce) };
-        const { jobs, next } = await gate.wait(listFrom(store, asked));
-        const allowed = await Promise.all(jobs.map(({ jobId }) => may(jobId)));
-        const made = await gate.wait(rows.encode(jobs.filter((_, at) => allowed[at])));
-        for (const row of made) bytes += row.length;
-        shown.push(...made);
-        wanted -= asked.limit;
-        if (next === null || wanted <= 0 || bytes >= PAGE_BYTES) return encodePage(shown, next);
-        asked = { ...asked, cursor: next };
-      }
+      return gate.wait(
+        encodeList(query, async (part) => {
+          const { jobs, next } = await listFrom(store, part);
+          const allowed = await Promise.all(jobs.map(({ jobId }) => may(jobId)));
+          return { jobs: jobs.filter((_, at) => allowed[at]), next };
+        }),
+      );
     },
   };
 }
