@@ -29,7 +29,10 @@ export function logView(output: Output, clock: Pick<Clock, "now">): View {
   let waiting: StageEvent[] = [];
   let connected = "";
 
-  const say = (timestamp: string, words: string) => void output.write(`${timestamp} ${words}\n`);
+  const now = () => new Date(clock.now()).toISOString();
+  /** A server may keep to itself when something happened. */
+  const say = (timestamp: string, words: string) =>
+    void output.write(`${timestamp || now()} ${words}\n`);
 
   const sayJob = (job: JobSnapshot, ...more: string[]) => {
     const facts = [job.status as string, ...more].filter(Boolean).join(", ");
@@ -100,7 +103,7 @@ export function logView(output: Output, clock: Pick<Clock, "now">): View {
       const words = worthSaying(connection, connected);
       if (words === undefined) return;
       connected = words;
-      say(new Date(clock.now()).toISOString(), `connection: ${words}`);
+      say(now(), `connection: ${words}`);
     },
     done(job) {
       const took = elapsed(job, clock.now());
