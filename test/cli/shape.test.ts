@@ -1,14 +1,15 @@
-import type { JobSnapshot } from "@org/workflow-monitor";
+import type { JobSnapshot, WorkflowEvent } from "@org/workflow-monitor";
 import { describe, expect, test } from "vitest";
 import { type Command, parseArguments } from "../../packages/cli/src/arguments.js";
 import { readJob } from "../../packages/cli/src/job.js";
 import { list } from "../../packages/cli/src/list.js";
+import { logView } from "../../packages/cli/src/render-log.js";
 import { watch } from "../../packages/cli/src/watch.js";
 import { systemClock } from "../../packages/core/src/host.js";
 import { startClient } from "../support/client.js";
 import { failedJob, runningJob } from "../support/jobs.js";
 import { startServer } from "../support/server.js";
-import { sink } from "./given.js";
+import { at, sink } from "./given.js";
 
 const URL = "http://host";
 
@@ -136,4 +137,30 @@ describe("[S6] [R16] a job in a shape of the host's own", () => {
       stages: [{ stage: "b", name: "b", attempt: 1, error: null }],
     });
   });
+});
+
+test("[S19] what a server sends as an event is read, too: no escape sequence and no crash", () => {
+  const output = sink();
+  const view = logView(output, systemClock);
+  const evil = "\u001b]0;pwned\u0007";
+  const events = [
+    null,
+    { type: "stage" },
+    { type: "stage", stage: "build", status: `running${evil}`, timestamp: at(1) },
+    { type: "stage", stage: "build", status: "running", timestamp: `2026${evil}` },
+    { type: "stage", stage: "build", status: "failed", timestamp: at(2), error: { message: evil } },
+    { type: "stage", stage: "build", status: "running", timestamp: at(3), attempt: evil, error: 7 },
+  ];
+  const job = readJob({ status: "running", stages: [{ stage: "build", status: "failed" }] }, "42");
+  view.change(job, { resumed: false });
+  for (const event of events) view.event(event as unknown as WorkflowEvent, { cursor: "" });
+  view.change(job, { resumed: true });
+  expect(output.text).not.toMatch(/[^\n -~]|pwned/);
+  expect(output.lines.map((line) => line.slice(25))).toEqual([
+    "job 42: running, stages: 1 failed",
+    "stage build: running",
+    "stage build: failed",
+    "stage build: running",
+    "stage build: failed",
+  ]);
 });

@@ -63,8 +63,8 @@ export function readJob(given: unknown, jobId: string): JobSnapshot {
   };
 }
 
-/** None: a stage without an id or a status cannot be shown. */
-function readStage(given: unknown): StageSnapshot[] {
+/** A stage as people are shown it; none of what has no id or no status. */
+export function readStage(given: unknown): StageSnapshot[] {
   const fields = fieldsOf(given);
   const { status } = fields;
   const stage = text(fields.stage);

@@ -5,6 +5,7 @@ import type {
   Status,
   WorkflowEvent,
 } from "@org/workflow-monitor-client";
+import { readStage } from "./job.js";
 import { printable } from "./text.js";
 import type { Clock, Output, View } from "./view.js";
 import { attemptWords, connectionWords, countWords, elapsed, nameOf, why } from "./words.js";
@@ -71,12 +72,11 @@ export function logView(output: Output, clock: Pick<Clock, "now">): View {
     const known = new Map(job.stages.map((stage) => [stage.stage, stage]));
     for (const event of waiting) {
       const before = told.get(event.stage);
-      const status = event.status ?? before?.status;
-      if (status === undefined) continue;
-      const { stage, attempt = before?.attempt ?? 1 } = event;
-      const { reason = null, message = null, error = null } = event;
-      const transition = { stage, status, attempt, reason, message, error };
-      sayStage(event.timestamp, transition, known.get(stage)?.maxAttempts);
+      const { status = before?.status, attempt = before?.attempt, timestamp: updatedAt } = event;
+      for (const transition of readStage({ ...event, status, attempt, updatedAt })) {
+        const { stage } = transition;
+        sayStage(transition.updatedAt, transition, known.get(stage)?.maxAttempts);
+      }
     }
     waiting = [];
   };
@@ -97,7 +97,7 @@ export function logView(output: Output, clock: Pick<Clock, "now">): View {
       last = job;
     },
     event(event) {
-      if (event.type === "stage") waiting.push(event);
+      if (event?.type === "stage") waiting.push(event);
     },
     connection(connection) {
       const words = worthSaying(connection, connected);
