@@ -15,7 +15,7 @@ import {
   tangledJob,
 } from "../support/jobs.js";
 import { answer, bundle } from "../support/page.js";
-import { startServer } from "../support/server.js";
+import { type ServerOptions, startServer } from "../support/server.js";
 import { until } from "../support/wait.js";
 
 const TAGS = ["workflow-job", "workflow-graph", "workflow-timeline"] as const;
@@ -48,9 +48,11 @@ describe.skipIf(withoutBrowser)("in a browser, the elements", () => {
     colorScheme = "light",
     forcedColors = "none",
     width = 1_100,
-  }: Look = {}) {
+    present,
+  }: Look & ServerOptions = {}) {
     const sockets = new Set<Socket>();
     const server = await startServer({
+      ...(present && { present }),
       prepare(app) {
         app.server.on("connection", (socket: Socket) => {
           sockets.add(socket);
@@ -151,6 +153,34 @@ describe.skipIf(withoutBrowser)("in a browser, the elements", () => {
       await give(page, "workflow-job", { ...job, progress: progress + 1 });
       await page.locator('[aria-valuenow="51"]').first().waitFor();
       expect(await live.textContent()).toBe(said);
+    });
+  });
+
+  describe("[S6] [R16] a job in a shape of the host's own", () => {
+    test.each(TAGS)("is shown by %s as far as the shape tells it, to its end", async (tag) => {
+      const { page, server } = await opened({
+        present: ({ status, stages }) => ({
+          status,
+          stages: stages.map(({ stage, status }) => ({ stage, status })),
+        }),
+      });
+      const stages = [{ stage: "build" }, { stage: "test" }];
+      await server.monitor.publish({ type: "plan", jobId: "42", stages });
+      await put(page, [tag], { jobId: "42" });
+      await page.getByText("build").first().waitFor();
+      server.engine.emit("stage", { jobId: "42", stage: "build", status: "running" });
+      await page.getByText("running").first().waitFor({ state: "attached" });
+      server.engine.emit("job", { jobId: "42", status: "failed" });
+      await page.getByText("Ended").first().waitFor({ state: "attached" });
+      expect(await page.locator(tag).innerText()).not.toMatch(/undefined|NaN|null/);
+    });
+
+    test.each(TAGS)("cannot be shown by %s without a status, which says so", async (tag) => {
+      const { page, server } = await opened({ present: ({ status }) => ({ state: status }) });
+      await server.monitor.publish({ type: "job", jobId: "42", status: "running" });
+      await put(page, [tag], { jobId: "42" });
+      await page.locator(tag).locator(".error").getByText("shape of its own").waitFor();
+      await until("nobody watches", () => server.monitor.stats().viewers.ws === 0);
     });
   });
 

@@ -411,8 +411,9 @@ describe("[D3] a frame that does not leave", () => {
         if (second % 10 === 0) await say(monitor, "job", second);
       }
       expect(connection.ends).toEqual([]);
-      // What it missed meanwhile is as large again, and is given as much time again.
-      expect(member.writes.map(([first]) => first?.type)).toEqual(["snapshot", "snapshot"]);
+      // Each next one is as large again, and is given as much time again.
+      const sent = ["snapshot", "snapshot", "snapshot"];
+      expect(member.writes.map(([first]) => first?.type)).toEqual(sent);
     },
   );
 

@@ -1,5 +1,6 @@
 import { parseArgs } from "node:util";
 import type { ClientTransport, Status } from "@org/workflow-monitor-client";
+import { STATUSES } from "./job.js";
 import { parseTarget, type Target, UsageError } from "./target.js";
 
 export interface WatchCommand extends Target {
@@ -38,15 +39,6 @@ const options = {
 const notFor = { watch: ["status", "label", "limit"], list: ["transport", "after"] } as const;
 
 const transports: readonly ClientTransport[] = ["ws", "sse", "poll"];
-const statuses: readonly Status[] = [
-  "pending",
-  "running",
-  "waiting",
-  "completed",
-  "failed",
-  "cancelled",
-  "skipped",
-];
 
 /** What the command line asks for. Throws a `UsageError`. */
 export function parseArguments(args: string[], env: NodeJS.ProcessEnv): Command {
@@ -110,7 +102,7 @@ function listOptions({ status, label, limit }: Values) {
     throw new UsageError(`--limit is a whole number from 1, not ${limit}.`);
   }
   return {
-    ...(status !== undefined && { status: oneOf(statuses, "--status", status) }),
+    ...(status !== undefined && { status: oneOf(STATUSES, "--status", status) }),
     ...(label !== undefined && { label }),
     limit: Number(limit ?? 50),
   };

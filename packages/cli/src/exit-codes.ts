@@ -1,4 +1,5 @@
 import type { Status } from "@org/workflow-monitor-client";
+import { isStatus } from "./job.js";
 
 /** What the process ends with. README.md has the table. */
 export const ExitCode = {
@@ -20,5 +21,7 @@ export const ExitCode = {
 /** The exit code that a job's end stands for. */
 export function exitCodeOf(status: Status): number {
   if (status === "completed") return ExitCode.completed;
-  return status === "failed" ? ExitCode.failed : ExitCode.cancelled;
+  if (status === "failed") return ExitCode.failed;
+  // A server whose host gives jobs another shape may not tell how one ended.
+  return isStatus(status) ? ExitCode.cancelled : ExitCode.notWatched;
 }

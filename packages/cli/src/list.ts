@@ -2,6 +2,7 @@ import type { JobSummary, MonitorClient } from "@org/workflow-monitor-client";
 import type { ListCommand } from "./arguments.js";
 import { ExitCode } from "./exit-codes.js";
 import type { Io } from "./io.js";
+import { readJob } from "./job.js";
 import { jsonLine } from "./render-json.js";
 import { clip, column, printable, widthOf } from "./text.js";
 import { duration, nameOf } from "./words.js";
@@ -17,7 +18,7 @@ export async function list(command: ListCommand, client: MonitorClient, io: Io):
     if (command.json) for (const job of jobs) stdout.write(jsonLine(job));
     else if (jobs.length > 0) {
       const width = stdout.isTTY ? stdout.columns || 80 : Number.POSITIVE_INFINITY;
-      stdout.write(table(jobs, clock.now(), width));
+      stdout.write(table(jobs.map(readRow), clock.now(), width));
     }
     if (jobs.length === 0) stderr.write("There are no such jobs.\n");
     else if (more)
@@ -29,6 +30,9 @@ export async function list(command: ListCommand, client: MonitorClient, io: Io):
     return ExitCode.notWatched;
   }
 }
+
+/** A row may be in a shape of the host's own, without its id. */
+const readRow = (job: JobSummary): JobSummary => readJob(job, "");
 
 /** Pages until there are enough: they may be short, for rows that one may not see are left out. */
 async function read(
@@ -62,7 +66,7 @@ function table(jobs: readonly JobSummary[], now: number, width: number): string 
     job.status,
     job.indeterminate && !job.done ? "" : `${job.progress} %`,
     printable(job.currentStage ?? ""),
-    `${duration(now - Date.parse(job.updatedAt))} ago`,
+    job.updatedAt && `${duration(now - Date.parse(job.updatedAt))} ago`,
   ]);
   const header = ["JOB", "NAME", "STATUS", "DONE", "STAGE", "CHANGED"];
   const widths = header.map((title, at) =>

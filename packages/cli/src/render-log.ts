@@ -5,6 +5,7 @@ import type {
   Status,
   WorkflowEvent,
 } from "@org/workflow-monitor-client";
+import { readStage } from "./job.js";
 import { printable } from "./text.js";
 import type { Clock, Output, View } from "./view.js";
 import { attemptWords, connectionWords, countWords, elapsed, nameOf, why } from "./words.js";
@@ -29,7 +30,10 @@ export function logView(output: Output, clock: Pick<Clock, "now">): View {
   let waiting: StageEvent[] = [];
   let connected = "";
 
-  const say = (timestamp: string, words: string) => void output.write(`${timestamp} ${words}\n`);
+  const now = () => new Date(clock.now()).toISOString();
+  /** A server may keep to itself when something happened. */
+  const say = (timestamp: string, words: string) =>
+    void output.write(`${timestamp || now()} ${words}\n`);
 
   const sayJob = (job: JobSnapshot, ...more: string[]) => {
     const facts = [job.status as string, ...more].filter(Boolean).join(", ");
@@ -68,12 +72,11 @@ export function logView(output: Output, clock: Pick<Clock, "now">): View {
     const known = new Map(job.stages.map((stage) => [stage.stage, stage]));
     for (const event of waiting) {
       const before = told.get(event.stage);
-      const status = event.status ?? before?.status;
-      if (status === undefined) continue;
-      const { stage, attempt = before?.attempt ?? 1 } = event;
-      const { reason = null, message = null, error = null } = event;
-      const transition = { stage, status, attempt, reason, message, error };
-      sayStage(event.timestamp, transition, known.get(stage)?.maxAttempts);
+      const { status = before?.status, attempt = before?.attempt, timestamp: updatedAt } = event;
+      for (const transition of readStage({ ...event, status, attempt, updatedAt })) {
+        const { stage } = transition;
+        sayStage(transition.updatedAt, transition, known.get(stage)?.maxAttempts);
+      }
     }
     waiting = [];
   };
@@ -94,13 +97,13 @@ export function logView(output: Output, clock: Pick<Clock, "now">): View {
       last = job;
     },
     event(event) {
-      if (event.type === "stage") waiting.push(event);
+      if (event?.type === "stage") waiting.push(event);
     },
     connection(connection) {
       const words = worthSaying(connection, connected);
       if (words === undefined) return;
       connected = words;
-      say(new Date(clock.now()).toISOString(), `connection: ${words}`);
+      say(now(), `connection: ${words}`);
     },
     done(job) {
       const took = elapsed(job, clock.now());

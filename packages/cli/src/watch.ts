@@ -2,6 +2,7 @@ import { type MonitorClient, MonitorClientError } from "@org/workflow-monitor-cl
 import type { WatchCommand } from "./arguments.js";
 import { ExitCode, exitCodeOf } from "./exit-codes.js";
 import type { Io } from "./io.js";
+import { readJob } from "./job.js";
 import { jsonView } from "./render-json.js";
 import { logView } from "./render-log.js";
 import { terminalView } from "./render-terminal.js";
@@ -29,7 +30,14 @@ export async function watch(command: WatchCommand, client: MonitorClient, io: Io
     view.connection(watching.connection);
     watching.on("connection", view.connection);
     watching.on("event", view.event);
-    watching.on("change", view.change);
+    watching.on("change", (job, info) => {
+      try {
+        view.change(job, info);
+      } catch (thrown) {
+        givenUp = thrown as MonitorClientError;
+        watching.close();
+      }
+    });
     watching.on("change", stopWaiting);
     const job = await watching.finished();
     view.done(job);
@@ -51,7 +59,14 @@ const silence = () => new MonitorClientError("unreachable", "The server does not
 
 function viewFor({ json, jobId, noColor }: WatchCommand, { stdout, env, clock }: Io): View {
   if (json) return jsonView(stdout);
-  if (!stdout.isTTY || env.TERM === "dumb") return logView(stdout, clock);
+  if (!stdout.isTTY || env.TERM === "dumb") return forPeople(logView(stdout, clock), jobId);
   const colors = !noColor && (stdout.hasColors?.() ?? true);
-  return terminalView(stdout, { title: printable(jobId), colors, clock });
+  return forPeople(terminalView(stdout, { title: printable(jobId), colors, clock }), jobId);
 }
+
+/** The view with jobs as it knows them. `change` and `done` throw a MonitorClientError for others. */
+const forPeople = (view: View, jobId: string): View => ({
+  ...view,
+  change: (job, info) => view.change(readJob(job, jobId), info),
+  done: (job) => view.done(readJob(job, jobId)),
+});

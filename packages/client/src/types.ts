@@ -43,7 +43,10 @@ export interface WatchListeners {
    * server's history did not reach back, and events between are unknown.
    */
   change: (job: JobSnapshot, info: { resumed: boolean }) => void;
-  /** Each event of the job since the first snapshot (or since `after`), once, in order. */
+  /**
+   * Each event of the job since the first snapshot (or since `after`), once, in order. A server whose host
+   * shapes jobs (`present`) tells only that it happened and when: `{ type: "job", timestamp }`.
+   */
   event: (event: WorkflowEvent, info: { cursor: string }) => void;
   /** The job is over: once, with its last state. Nothing follows. */
   done: (job: JobSnapshot) => void;

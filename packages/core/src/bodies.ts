@@ -1,4 +1,4 @@
-import { toMonitorError } from "./errors.js";
+import { WorkflowMonitorError } from "./errors.js";
 import { encodeJob, type FrameOptions } from "./frames.js";
 import { type Cursor, printCursor, sameCursor } from "./revision.js";
 import type { JobState } from "./snapshot.js";
@@ -30,7 +30,7 @@ export class Bodies {
     this.#suffix = presentVersion === undefined ? "" : `-${presentVersion}`;
   }
 
-  /** Throws `internal` when `present` throws. */
+  /** Throws `internal`, whatever `present` throws. */
   of(job: JobState, cursor: Cursor): JobBody {
     const { jobId } = job;
     const known = this.#latest.get(jobId);
@@ -61,7 +61,10 @@ export class Bodies {
     try {
       return encodeJob(job, cursor, this.#options);
     } catch (thrown) {
-      throw toMonitorError(thrown, "internal", "The job cannot be shown.");
+      throw new WorkflowMonitorError("internal", "The job cannot be shown.", {
+        jobId: job.jobId,
+        cause: thrown,
+      });
     }
   }
 

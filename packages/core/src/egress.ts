@@ -1,11 +1,12 @@
 import type { AuthorizeRequest, Gate } from "./authorize.js";
 import type { Bodies, JobBody } from "./bodies.js";
 import { toMonitorError, unknownJob, WorkflowMonitorError } from "./errors.js";
-import { type Codec, encodeHeartbeat } from "./frames.js";
+import { type Codec, encodeHeartbeat, type FrameOptions } from "./frames.js";
 import type { Heartbeats } from "./heartbeats.js";
-import type { Clock } from "./host.js";
+import type { Clock, Logger } from "./host.js";
 import type { Answering, InFlight } from "./in-flight.js";
 import type { Limits } from "./limits.js";
+import { createListEncoder } from "./list-encoder.js";
 import { Outbox, type OutboxOwner, type Sink } from "./outbox.js";
 import type { Cursor } from "./revision.js";
 import type { RoomManager } from "./rooms.js";
@@ -33,8 +34,11 @@ export interface Egress {
   readonly stale: boolean;
   /** The validator of a snapshot frame with this cursor. */
   etag(cursor: Cursor): string;
-  /** Rows that the viewer may not watch are left out, so pages may be short. */
-  list(request: AuthorizeRequest, query: JobQuery): Promise<JobPage>;
+  /**
+   * A page as JSON, `{ jobs, next }`. With `present` a row is what `read` shows of the job, and the page ends
+   * after 1 MiB of rows. Rows that the viewer may not watch are left out, so pages may be short.
+   */
+  list(request: AuthorizeRequest, query: JobQuery): Promise<Buffer>;
   /** A heartbeat frame of now. */
   heartbeat(codec: Codec): Buffer;
   /** Calls each connection every `heartbeatMs`. */
@@ -50,17 +54,26 @@ export interface Egress {
 export interface EgressOptions {
   store: JobStore;
   rooms: RoomManager;
+  frames: FrameOptions;
   bodies: Bodies;
   gate: Gate;
   clock: Clock;
   turns: Turns;
+  logger: Logger;
   heartbeats: Heartbeats;
   inFlight: InFlight;
   limits: Limits;
 }
 
 export function createEgress(options: EgressOptions): Egress {
-  const { store, rooms, bodies, gate, clock, turns, heartbeats, inFlight, limits } = options;
+  const { store, rooms, frames, bodies, gate, clock, turns, logger } = options;
+  const { heartbeats, inFlight, limits } = options;
+  const encodeList = createListEncoder({
+    frames,
+    bodies,
+    logger,
+    read: (jobId) => readFrom(store, jobId),
+  });
   /** Connections of one tick of the wheel share a frame. */
   let lastBeat: { codec: Codec; at: number; stale: boolean; bytes: Buffer } | undefined;
 
@@ -141,10 +154,14 @@ export function createEgress(options: EgressOptions): Egress {
     async list(request, query) {
       if (!(await gate.admit(request)))
         throw new WorkflowMonitorError("unknown_job", "You may not list jobs.");
-      const page = await gate.wait(listFrom(store, query));
       const may = async (jobId: string) => gate.admit({ ...request, action: "watch", jobId });
-      const allowed = await Promise.all(page.jobs.map(({ jobId }) => may(jobId)));
-      return { jobs: page.jobs.filter((_, at) => allowed[at]), next: page.next };
+      return gate.wait(
+        encodeList(query, async (part) => {
+          const { jobs, next } = await listFrom(store, part);
+          const allowed = await Promise.all(jobs.map(({ jobId }) => may(jobId)));
+          return { jobs: jobs.filter((_, at) => allowed[at]), next };
+        }),
+      );
     },
   };
 }

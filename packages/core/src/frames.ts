@@ -2,7 +2,7 @@ import type { WorkflowMonitorError } from "./errors.js";
 import type { ErrorFrame, FrameType, HeartbeatFrame } from "./protocol.js";
 import { refusals } from "./refusals.js";
 import { type Cursor, type JobPatch, printCursor } from "./revision.js";
-import type { JobSnapshot, JobState } from "./snapshot.js";
+import type { JobSnapshot, JobState, JobSummary } from "./snapshot.js";
 
 /**
  * How a transport makes a message of a JSON text: a WebSocket header, SSE's field names. One object a
@@ -40,6 +40,21 @@ export function encodeJob(job: JobState, cursor: Cursor, { present }: FrameOptio
   const text: string | undefined = JSON.stringify(present(snapshot));
   if (text === undefined) throw new TypeError("present must return a JSON value.");
   return toBytes(text);
+}
+
+/**
+ * An event as viewers get it, as JSON. A shape of the job does not say what an event may tell, so with
+ * `present` an event says only when something happened: it is the smallest event there is. SPEC R16.
+ */
+export function encodeEvent(event: string, { present }: FrameOptions): string {
+  if (!present) return event;
+  let timestamp: unknown;
+  try {
+    ({ timestamp } = JSON.parse(event) as { timestamp?: unknown });
+  } catch {
+    // The stored text is damaged: this event has no time.
+  }
+  return JSON.stringify({ type: "job", timestamp });
 }
 
 /** A frame before its transport's wrapping: its JSON text, in parts. */
@@ -98,6 +113,7 @@ export interface SnapshotParts {
 
 const MIDDLE = Buffer.from(`],"job":`);
 const CLOSE = Buffer.from("}");
+const COMMA = Buffer.from(",");
 /** Below this, one copy is cheaper than several parts. */
 const COPY_BYTES = 16 * 1024;
 
@@ -127,6 +143,15 @@ function join(parts: readonly Buffer[]): Buffer {
   for (const part of parts) at += part.copy(bytes, at);
   return bytes;
 }
+
+/** A page of the list: the JSON of its rows, and where the next page begins. */
+export function encodePage(rows: readonly Buffer[], next: string | null): Buffer {
+  const parts = rows.flatMap((row, at) => (at === 0 ? [row] : [COMMA, row]));
+  return join([toBytes('{"jobs":['), ...parts, toBytes(`],"next":${JSON.stringify(next)}}`)]);
+}
+
+/** A row of the list that no `present` shapes, as JSON. */
+export const encodeSummary = (job: JobSummary): Buffer => toBytes(JSON.stringify(job));
 
 export function encodeEnd(codec: Codec, job: JobState, at: Cursor): Buffer {
   const cursor = printCursor(at);

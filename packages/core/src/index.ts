@@ -70,6 +70,7 @@ export type { Outbox, OutboxOwner, Sink } from "./outbox.js";
 export type { Authorize, AuthorizeRequest } from "./authorize.js";
 export { allowAll } from "./authorize.js";
 export type { Beating } from "./heartbeats.js";
+// ./list-encoder.js
 export type { Egress, WatchRequest } from "./egress.js";
 
 // The whole.

@@ -28,7 +28,12 @@ export interface WorkflowMonitorOptions {
   store?: JobStore;
   /** pino's shape. Default: silent, nothing is ever printed. */
   logger?: Logger;
-  /** Shapes `job` for viewers that expect another structure; pure and synchronous. SPEC R16. */
+  /**
+   * Shapes `job` for viewers that expect another structure, or may not see all of it; pure and synchronous. It applies
+   * to everything that viewers get: frames on every transport, polls, rows of the list and `watch`.
+   * Viewers of a shaped job learn of its events only that they happened, and when. The host's own
+   * view, `get`, `list` and `on("update")`, stays as it is. SPEC R16.
+   */
   present?: (job: JobSnapshot) => unknown;
   /** Joins the ETag: change it when `present` changes. [A-Za-z0-9_]. */
   presentVersion?: string;
@@ -63,7 +68,7 @@ export interface UpdateEvent {
 }
 
 export type MonitorEvents = {
-  /** In the process that published, after the store acknowledged. */
+  /** In the process that published, after the store acknowledged; `present` does not apply. */
   update: UpdateEvent;
   join: ViewerEvent;
   leave: LeaveEvent;
@@ -96,11 +101,17 @@ export interface WorkflowMonitor {
    * marked as handled, so that a host that does not await it is not ended by it.
    */
   publish(event: PublishedEvent): Promise<Cursor>;
-  /** The job, never older than what this process published; undefined: no such job. */
+  /**
+   * The job, never older than what this process published; undefined: no such job. The host's own view:
+   * asks no `authorize`, and `present` does not apply.
+   */
   get(jobId: string): Promise<JobSnapshot | undefined>;
-  /** Summaries, newest first. `limit` defaults to 50. */
+  /**
+   * Summaries, newest first. `limit` defaults to 50. The host's own view: asks no `authorize`, and `present`
+   * does not apply.
+   */
   list(query?: Partial<JobQuery>): Promise<JobPage>;
-  /** The job's frames, as a viewer gets them; ends with the job. Asks no `authorize`. */
+  /** The job's frames, as a viewer gets them, in the shape of `present`; ends with the job. Asks no `authorize`. */
   watch(jobId: string, options?: WatchOptions): AsyncIterableIterator<Frame>;
   /** Runs plain async code as a job. */
   run<T>(jobId: string, plan: RunPlan, work: Work<T>): Promise<T>;
@@ -193,7 +204,7 @@ export function createWorkflowMonitor(options: WorkflowMonitorOptions): Workflow
   const gate = createGate(authorize, clock, logger);
   const heartbeats = new Heartbeats(clock, heartbeatMs);
   const inFlight = new InFlight({ clock, stallTimeoutMs, limits });
-  const egress = createEgress({ ...shared, rooms, bodies, gate, heartbeats, inFlight });
+  const egress = createEgress({ ...shared, rooms, frames, bodies, gate, heartbeats, inFlight });
 
   const disconnect = store.connection?.((there) => {
     if (rooms.connected(there)) void ingest.verify();

@@ -1,4 +1,5 @@
 import { unknownJob, WorkflowMonitorError } from "./errors.js";
+import { encodeEvent, type FrameOptions } from "./frames.js";
 import { History } from "./history.js";
 import type { Clock, Logger } from "./host.js";
 import { applyPatch, type Cursor, ORIGIN, type Revision } from "./revision.js";
@@ -10,12 +11,16 @@ export interface ReplicaContext {
   clock: Clock;
   logger: Logger;
   limits: { historyBytes: number };
+  frames: FrameOptions;
   stallTimeoutMs: number;
 }
 
 /** What a replica tells its room, in the turn in which it happens. */
 export interface ReplicaListener {
-  /** A batch followed the former head; `jobs[i]` is the state after `revisions[i]`. */
+  /**
+   * A batch followed the former head; `jobs[i]` is the state after `revisions[i]`. The events are
+   * those that viewers may see.
+   */
   advanced(revisions: readonly Revision[], jobs: readonly JobState[]): void;
   /** The head moved in another way: who stood at the former one has to be brought to this. */
   jumped(): void;
@@ -31,7 +36,7 @@ const VANISHED_MS = 60_000;
 const CHECK_MS = { least: 25_000, spread: 15_000 };
 
 /**
- * One job's log on this node: its head and its last events. It follows the store, and repairs by
+ * One job's log on this node: its head and its last events, as viewers may see them. It follows the store, and repairs by
  * reading whatever the announcements lost, repeated or reordered. It applies patches; only ingest
  * reduces.
  */
@@ -235,9 +240,12 @@ export class Replica {
     else void this.#repair();
   }
 
-  #advance(cursor: Cursor, revisions: readonly Revision[]): void {
+  #advance(cursor: Cursor, announced: readonly Revision[]): void {
     this.#found();
-    const { clock, limits, stallTimeoutMs } = this.#context;
+    const { clock, limits, stallTimeoutMs, frames } = this.#context;
+    const revisions = frames.present
+      ? announced.map(({ event, patch }) => ({ event: encodeEvent(event, frames), patch }))
+      : announced;
     let { job } = this;
     const jobs = revisions.map(({ patch }) => {
       job = applyPatch(job, patch);
@@ -259,7 +267,9 @@ export class Replica {
     const missed = sameEpoch ? cursor.revision - this.#cursor.revision : Number.POSITIVE_INFINITY;
     if (!job || missed <= 0) return;
     if (events.length !== missed) this.#history.clear(); // they do not join on to what it holds
-    this.#history.append(events, this.#context.clock.monotonic());
+    const { clock, frames } = this.#context;
+    const shown = events.map((event) => encodeEvent(event, frames));
+    this.#history.append(shown, clock.monotonic());
     this.#job = job;
     this.#cursor = cursor;
     this.#listener.jumped();

@@ -7,7 +7,6 @@ import {
   encodeError,
   encodeJob,
   encodeSnapshot,
-  type FrameOptions,
   updateText,
 } from "./frames.js";
 import type { Limits } from "./limits.js";
@@ -31,7 +30,6 @@ import { type Turns, WRITE_BYTES } from "./turns.js";
 /** What rooms need of their node. */
 export interface RoomContext extends ReplicaContext {
   limits: Limits;
-  frames: FrameOptions;
   bodies: Bodies;
   turns: Turns;
   lingerMs: number;

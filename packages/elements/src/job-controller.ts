@@ -8,6 +8,7 @@ import type {
 import type { ReactiveController, ReactiveControllerHost } from "lit";
 import { shareClient } from "./clients.js";
 import { nextFrame } from "./frames.js";
+import { notShown, readJob } from "./job.js";
 
 /** What an element says that it wants to show. */
 export interface JobHost extends ReactiveControllerHost, EventTarget {
@@ -59,6 +60,8 @@ export class JobController implements ReactiveController {
   readonly #host: JobHost;
   #wanted: Wanted | null = null;
   #watch: JobWatch | null = null;
+  /** What `job` was read from. */
+  #snapshot: JobSnapshot | null = null;
   #endings: (() => void)[] = [];
   #cancelFrame: (() => void) | null = null;
   #changed = false;
@@ -97,7 +100,7 @@ export class JobController implements ReactiveController {
     this.#wanted = wanted;
     this.#now = 0;
     this.#aheadMs = 0;
-    if (job) this.job = job;
+    if (job) this.job = readJob(job, jobId ?? "");
     else if (jobId) this.#start(jobId, client, url);
   }
 
@@ -137,7 +140,8 @@ export class JobController implements ReactiveController {
 
   #take(job: JobSnapshot | null): void {
     if (!job) return;
-    this.#aheadMs = Math.max(this.#aheadMs, Date.parse(job.updatedAt) - Date.now());
+    // A shape of the host's own may leave the time out.
+    this.#aheadMs = Math.max(this.#aheadMs, Date.parse(job.updatedAt) - Date.now() || 0);
   }
 
   /** Renders in the next frame: what comes until then is shown along with it. */
@@ -145,17 +149,36 @@ export class JobController implements ReactiveController {
     this.#cancelFrame ??= nextFrame(() => {
       this.#cancelFrame = null;
       if (!this.#watch) return;
-      this.#changed = this.job !== this.#watch.snapshot;
-      this.job = this.#watch.snapshot ?? this.job;
-      this.connection = this.#watch.connection;
+      const { snapshot, jobId, connection } = this.#watch;
+      if (snapshot && snapshot !== this.#snapshot) {
+        const job = readJob(snapshot, jobId);
+        if (!job) return this.#fail();
+        this.#snapshot = snapshot;
+        this.#changed = this.job !== job;
+        this.job = job;
+      }
+      this.connection = connection;
       this.#host.requestUpdate();
     });
+  }
+
+  /** The job cannot be shown, and is not watched any longer. */
+  #fail(): void {
+    const wanted = this.#wanted;
+    this.#stop();
+    this.#wanted = wanted;
+    const failed = notShown();
+    this.connection = failed;
+    this.#host.requestUpdate();
+    tell(this.#host, "workflow-connection", failed);
+    tell(this.#host, "workflow-error", failed.cause);
   }
 
   #stop(): void {
     for (const end of this.#endings) end();
     this.#endings = [];
     this.#watch = null;
+    this.#snapshot = null;
     this.#wanted = null;
     this.connection = null;
     this.#cancelFrame?.();

@@ -17,12 +17,11 @@ export function listRoute(app: FastifyInstance, { egress }: WorkflowMonitor, pat
     async (request, reply) => {
       const { headers, query, ip: remoteAddress } = request;
       const asked = { headers, query, remoteAddress } as const;
-      const page = await egress.list(
+      const bytes = await egress.list(
         { ...asked, jobId: null, action: "list", transport: "poll" },
         toQuery(query),
       );
       vary(reply, "Authorization, Cookie").header("cache-control", "private, no-cache");
-      const bytes = Buffer.from(reply.serialize(page) as string);
       reply.type("application/json; charset=utf-8").send(bytes);
       egress.answering(reply.raw, bytes);
       return reply;

@@ -11,7 +11,7 @@ import {
 import type { FastifySchema } from "fastify";
 import { type Static, type TSchema, Type } from "typebox";
 
-/** The shapes of the routes: for validation, for serialising the list, for `@fastify/swagger`. */
+/** The shapes of the routes: for validation and for `@fastify/swagger`. */
 
 const nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null()]);
 const status = Type.Unsafe<Status>({ type: "string", enum: [...STATUSES] });

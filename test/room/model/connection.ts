@@ -6,12 +6,13 @@ import type {
   Seat,
   Service,
   Transport,
+  WorkflowEvent,
   WorkflowMonitorError,
 } from "@org/workflow-monitor";
 import type { ModelCodec } from "./codecs.js";
 import type { Line } from "./line.js";
 import { cursorOf } from "./log.js";
-import { JOB, type Model, type ModelNode } from "./model.js";
+import { JOB, type Model, type ModelNode, shownEvent } from "./model.js";
 
 type SnapshotFrame = Extract<Frame, { type: "snapshot" }>;
 type UpdateFrame = Extract<Frame, { type: "update" }>;
@@ -303,7 +304,8 @@ export class Connection implements Member {
 
   #checkEvent(event: unknown, epoch: string, revision: number): void {
     const known = this.#model.log.eventAt({ epoch, revision });
-    if (JSON.stringify(event) === known) return;
+    const shown = known && shownEvent(this.#model.config, JSON.parse(known) as WorkflowEvent);
+    if (JSON.stringify(event) === JSON.stringify(shown)) return;
     this.#fail(`was sent another event ${epoch}.${revision} than the log has`);
   }
 

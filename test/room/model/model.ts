@@ -1,4 +1,4 @@
-import type { Cursor, WorkflowMonitorError } from "@org/workflow-monitor";
+import type { Cursor, WorkflowEvent, WorkflowMonitorError } from "@org/workflow-monitor";
 import { createHistory } from "@org/workflow-monitor/testing";
 import type { Crowd } from "../../support/crowd.js";
 import type { Connection, Viewer } from "./connection.js";
@@ -24,6 +24,10 @@ export interface Config {
   /** Of so many that a room cannot send to all of them in one turn; they are on the first node. */
   crowd: "full" | "delta" | undefined;
 }
+
+/** What viewers get of an event. SPEC R16. */
+export const shownEvent = ({ present }: Config, event: WorkflowEvent): WorkflowEvent =>
+  present ? { type: "job", timestamp: event.timestamp } : event;
 
 /** What the model knows of a node. */
 export interface ModelNode {

@@ -13,7 +13,14 @@ import { watchRequest } from "../../support/member.js";
 import { type Backend, countingClock, createBackend, Link } from "./backend.js";
 import type { Connection } from "./connection.js";
 import { sinkLine, switchLine } from "./line.js";
-import { type Config, JOB, type Model, type ModelNode, type NodeIndex } from "./model.js";
+import {
+  type Config,
+  JOB,
+  type Model,
+  type ModelNode,
+  type NodeIndex,
+  shownEvent,
+} from "./model.js";
 
 export const LINGER_MS = 5_000;
 
@@ -174,7 +181,7 @@ function createNode(
     }),
   };
   node.monitor.on("update", ({ cursor, event, job }) => {
-    model.history.published(JOB, cursor, event);
+    model.history.published(JOB, cursor, shownEvent(config, event));
     // A viewer of its own: the bytes of every revision, as its publisher has it.
     model.history.polled({
       viewer: `publisher ${state.index}`,

@@ -1,4 +1,4 @@
-import type { JobSnapshot } from "@org/workflow-monitor/protocol";
+import { type JobSnapshot, parseCursor, printCursor } from "@org/workflow-monitor/protocol";
 import type { Connection, JobWatch, MonitorClient } from "../types.js";
 import { onNextFrame } from "./frame.js";
 
@@ -20,9 +20,9 @@ export interface JobFeed {
   refetch(): void;
 }
 
-/** Is `one` an earlier state of the same log? */
+/** Is `one` an earlier state of the same log? A job in a shape of the host's own does not say: then it is not. */
 export const isOlder = (one: JobSnapshot, other: JobSnapshot | null): boolean =>
-  one.epoch === other?.epoch && one.revision < other.revision;
+  other !== null && one.epoch === other.epoch && one.revision < other.revision;
 
 const pages = new WeakMap<MonitorClient, Map<string, JobFeed>>();
 
@@ -59,7 +59,8 @@ function createFeed(
 
   function begin(): JobWatch {
     // After an end only the beginning of another run is of interest: that is read anew.
-    const after = job && !job.done ? { after: `${job.epoch}.${job.revision}` } : {};
+    const place = job && !job.done && printCursor(job);
+    const after = place && parseCursor(place) ? { after: place } : {};
     const next = client.watch(jobId, after);
     next.on("change", take);
     next.on("connection", showSoon);

@@ -51,7 +51,8 @@ export interface HistorySummary extends Delivered {
 export interface History {
   /**
    * A publish was acknowledged. Record all of a job's publishes (or its `update` events); with the
-   * event, it is compared with what viewers get at that revision.
+   * event, it is compared with what viewers get at that revision: leave it out when the host's `present`
+   * shapes jobs, since viewers then do not get the event as it was published.
    */
   published(jobId: string, cursor: Cursor, event?: PublishedEvent | WorkflowEvent): void;
   /**

@@ -1,0 +1,98 @@
+import type { Bodies } from "./bodies.js";
+import { WorkflowMonitorError } from "./errors.js";
+import { encodePage, encodeSummary, type FrameOptions } from "./frames.js";
+import type { Logger } from "./host.js";
+import type { Cursor } from "./revision.js";
+import type { JobState, JobSummary } from "./snapshot.js";
+import type { JobPage, JobQuery } from "./store.js";
+
+/** A page ends after this many bytes of shaped rows: each of them may be a whole job. */
+const PAGE_BYTES = 1024 * 1024;
+/** Most jobs that are read and shaped in one turn of the event loop. */
+const SHAPED_AT_ONCE = 8;
+
+export interface ListEncoderOptions {
+  frames: FrameOptions;
+  bodies: Bodies;
+  logger: Logger;
+  /** The head of a job. Throws or rejects `unknown_job` when the job is gone. */
+  read(jobId: string): Head | Promise<Head>;
+}
+
+interface Head {
+  job: JobState;
+  cursor: Cursor;
+}
+
+/**
+ * Makes the JSON of a page, `{ jobs, next }`. Without `present` its rows are the summaries that are
+ * listed; with `present` they are the bytes of `GET /jobs/:id`, and the page may end early. SPEC R16.
+ *
+ * @param list lists the jobs that the viewer may watch
+ * @throws WorkflowMonitorError `bad_request` for a query whose answer would tell what `present`
+ *   leaves out, and whatever `list` and `read` reject with
+ */
+export type EncodeList = (
+  query: JobQuery,
+  list: (query: JobQuery) => Promise<JobPage>,
+) => Promise<Buffer>;
+
+export const createListEncoder = (options: ListEncoderOptions): EncodeList =>
+  options.frames.present ? shapedList(options) : encodeSummaries;
+
+const encodeSummaries: EncodeList = async (query, list) => {
+  const { jobs, next } = await list(query);
+  return encodePage(jobs.map(encodeSummary), next);
+};
+
+function shapedList({ bodies, logger, read }: ListEncoderOptions): EncodeList {
+  /** From the whole job: `present` may look at its stages. */
+  async function encodeRow({ jobId }: JobSummary): Promise<Buffer> {
+    const { job, cursor } = await read(jobId);
+    return bodies.of(job, cursor).bytes;
+  }
+
+  /** Leaves out jobs that are gone meanwhile, and jobs that `present` cannot shape. */
+  async function encodeRows(jobs: readonly JobSummary[]): Promise<Buffer[]> {
+    const failed: { jobIds: string[]; err?: unknown } = { jobIds: [] };
+    const rows = await Promise.all(
+      jobs.map((job) =>
+        encodeRow(job).catch((error: WorkflowMonitorError) => {
+          if (error.code === "unknown_job") return undefined;
+          if (error.code !== "internal") throw error;
+          failed.jobIds.push(job.jobId);
+          failed.err ??= error.cause;
+          return undefined;
+        }),
+      ),
+    );
+    if (failed.jobIds.length > 0)
+      logger.error({ ...failed }, "`present` cannot show these jobs: the list leaves them out");
+    return rows.filter((row) => row !== undefined);
+  }
+
+  return async (query, list) => {
+    if (Object.keys(query.labels ?? {}).length > 0) {
+      throw new WorkflowMonitorError(
+        "bad_request",
+        "This server shows jobs in another shape, which cannot be filtered by label: leave `label` out.",
+      );
+    }
+    const rows: Buffer[] = [];
+    let bytes = 0;
+    let wanted = query.limit;
+    let part = query;
+    for (;;) {
+      part = { ...part, limit: Math.min(wanted, SHAPED_AT_ONCE) };
+      const { jobs, next } = await list(part);
+      for (const row of await encodeRows(jobs)) {
+        rows.push(row);
+        bytes += row.length;
+      }
+      wanted -= part.limit;
+      if (next === null || wanted <= 0 || bytes >= PAGE_BYTES) return encodePage(rows, next);
+      part = { ...part, cursor: next };
+      await new Promise(setImmediate); // a turn for others
+    }
+  };
+}
