@@ -30,7 +30,7 @@ export async function list(command: ListCommand, client: MonitorClient, io: Io):
   }
 }
 
-/** Pages until there are enough: they may be short, for rows that one may not see are left out. */
+/** Pages until there are enough: one may be short, when the server has looked through very many jobs for it. */
 async function read(
   { limit, status, label }: ListCommand,
   client: MonitorClient,

@@ -1,11 +1,12 @@
 import type { AuthorizeRequest, Gate } from "./authorize.js";
 import type { Bodies, JobBody } from "./bodies.js";
-import { toMonitorError, unknownJob, WorkflowMonitorError } from "./errors.js";
+import { storeAway, unknownJob, WorkflowMonitorError } from "./errors.js";
 import { type Codec, encodeHeartbeat } from "./frames.js";
 import type { Heartbeats } from "./heartbeats.js";
 import type { Clock } from "./host.js";
 import type { Answering, InFlight } from "./in-flight.js";
 import type { Limits } from "./limits.js";
+import type { Listing, MaySee } from "./listing.js";
 import { Outbox, type OutboxOwner, type Sink } from "./outbox.js";
 import type { Cursor } from "./revision.js";
 import type { RoomManager } from "./rooms.js";
@@ -32,8 +33,11 @@ export interface Egress {
   readonly stale: boolean;
   /** The validator of a snapshot frame with this cursor. */
   etag(cursor: Cursor): string;
-  /** Rows that the viewer may not watch are left out, so pages may be short. */
-  list(request: AuthorizeRequest, query: JobQuery): Promise<JobPage>;
+  /**
+   * A page of the jobs that the viewer may watch. SPEC D14.
+   * @param isGone asked in each turn of the search, which ends with `closed` when the viewer has gone
+   */
+  list(request: AuthorizeRequest, query: JobQuery, isGone?: () => boolean): Promise<JobPage>;
   /** A heartbeat frame of now. */
   heartbeat(codec: Codec): Buffer;
   /** Calls each connection every `heartbeatMs`. */
@@ -48,6 +52,7 @@ export interface Egress {
 
 export interface EgressOptions {
   store: JobStore;
+  listing: Listing;
   rooms: RoomManager;
   bodies: Bodies;
   gate: Gate;
@@ -58,7 +63,7 @@ export interface EgressOptions {
 }
 
 export function createEgress(options: EgressOptions): Egress {
-  const { store, rooms, bodies, gate, clock, heartbeats, inFlight, limits } = options;
+  const { store, listing, rooms, bodies, gate, clock, heartbeats, inFlight, limits } = options;
   /** Connections of one tick of the wheel share a frame. */
   let lastBeat: { codec: Codec; at: number; stale: boolean; bytes: Buffer } | undefined;
 
@@ -116,13 +121,18 @@ export function createEgress(options: EgressOptions): Egress {
 
     etag: (cursor) => bodies.etag(cursor),
 
-    async list(request, query) {
+    async list(request, query, isGone = () => false) {
       if (!(await gate.admit(request)))
         throw new WorkflowMonitorError("unknown_job", "You may not list jobs.");
-      const page = await gate.wait(listFrom(store, query));
-      const may = async (jobId: string) => gate.admit({ ...request, action: "watch", jobId });
-      const allowed = await Promise.all(page.jobs.map(({ jobId }) => may(jobId)));
-      return { jobs: page.jobs.filter((_, at) => allowed[at]), next: page.next };
+      const maySee: MaySee = ({ jobId }) => gate.admit({ ...request, action: "watch", jobId });
+      let isAnswered = false;
+      const isOver = () => isAnswered || isGone();
+      try {
+        return await gate.wait(listing.page(query, maySee, isOver));
+      } finally {
+        // A node that goes waits no longer: the search ends as well.
+        isAnswered = true;
+      }
     },
   };
 }
@@ -141,13 +151,13 @@ export function readFrom(store: JobStore, jobId: string): Head | Promise<Head> {
   try {
     read = store.read(jobId);
   } catch (thrown) {
-    throw away(thrown);
+    throw storeAway(thrown);
   }
   if (!read || "cursor" in read) return readable(jobId, read);
   return read.then(
     (record) => readable(jobId, record),
     (thrown: unknown) => {
-      throw away(thrown);
+      throw storeAway(thrown);
     },
   );
 }
@@ -156,15 +166,3 @@ function readable(jobId: string, record: JobRecord | undefined): Head {
   if (!record?.job || record.expired) throw unknownJob(jobId);
   return { job: record.job, cursor: record.cursor };
 }
-
-export async function listFrom(store: JobStore, query: JobQuery): Promise<JobPage> {
-  if (!store.list) throw new WorkflowMonitorError("unsupported", "This store cannot list jobs.");
-  try {
-    return await store.list(query);
-  } catch (thrown) {
-    throw away(thrown);
-  }
-}
-
-const away = (thrown: unknown) =>
-  toMonitorError(thrown, "unavailable", "The store does not answer: try again.");
