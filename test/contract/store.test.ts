@@ -1,3 +1,4 @@
+import { randomBytes } from "node:crypto";
 import { type JobStore, memoryStore } from "@org/workflow-monitor";
 import { storeContract } from "@org/workflow-monitor/testing";
 import { describe, test } from "vitest";
@@ -122,10 +123,28 @@ const faults: Record<string, { found: string; of(store: JobStore): Partial<JobSt
         const last = page?.jobs.at(-2);
         return {
           jobs: page?.jobs ?? [],
-          next: page?.next && last ? `${last.createdAt} ${last.jobId}` : null,
+          next: page?.next && last ? last : null,
         };
       },
     }),
+  },
+  "a list that goes on at a place instead of behind it": {
+    found: "list goes on behind the place of any row, whether it is still there or not",
+    of: (store) => ({
+      async list({ after, ...query }) {
+        const { jobs = [] } = (await store.list?.({ ...query, limit: 100 })) ?? {};
+        const rest = jobs.filter(({ jobId }) => !after || jobId <= after.jobId);
+        return { jobs: rest, next: null };
+      },
+    }),
+  },
+  "a secret that is another at each call": {
+    found: "its secret is one for all nodes, and no other store's",
+    of: () => ({ secret: async () => randomBytes(32) }),
+  },
+  "a secret that is the same for all stores": {
+    found: "its secret is one for all nodes, and no other store's",
+    of: () => ({ secret: async () => Buffer.alloc(32) }),
   },
   "a job that never expires": {
     found: "a job's time to read ends, and begins anew with each append",

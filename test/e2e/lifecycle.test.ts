@@ -1,8 +1,8 @@
 import {
   allowAll,
   createWorkflowMonitor,
-  type JobPage,
   type JobStore,
+  type ListSlice,
   memoryStore,
   WorkflowMonitorError,
 } from "@org/workflow-monitor";
@@ -30,7 +30,7 @@ function silenced(): { store: JobStore; silence(): void; reads(): number; fail()
     async list(query) {
       reads += 1;
       if (silent) await new Promise(() => {});
-      return (await inner.list?.(query)) as JobPage;
+      return (await inner.list?.(query)) as ListSlice;
     },
   };
   return {

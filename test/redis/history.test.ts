@@ -1,4 +1,4 @@
-import type { JobState, StageSnapshot } from "@org/workflow-monitor";
+import type { JobState, ListPlace, ListSlice, StageSnapshot } from "@org/workflow-monitor";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type RedisServer, startRedis, withoutRedis } from "../support/redis.js";
 import { redisClient } from "../support/redis-client.js";
@@ -203,12 +203,12 @@ describe.skipIf(withoutRedis)("hostile names", () => {
     await store.health(); // what was announced before has been heard
     expect(heard).toEqual(batches.map(({ job, id }) => `${job.jobId} ${id}`));
     const listed: string[] = [];
-    let cursor: string | undefined;
+    let after: ListPlace | null = null;
     do {
-      const page = await store.list({ limit: 3, ...(cursor !== undefined && { cursor }) });
+      const page: ListSlice = await store.list({ limit: 3, ...(after && { after }) });
       listed.push(...page.jobs.map(({ jobId }) => jobId));
-      cursor = page.next ?? undefined;
-    } while (cursor !== undefined);
+      after = page.next;
+    } while (after);
     expect([...listed].sort()).toEqual([...HOSTILE_IDS].sort());
   });
 

@@ -2,7 +2,7 @@ import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { JobQuery, JobState, JobSummary } from "@org/workflow-monitor";
+import type { JobState, JobSummary, ListPlace, ListQuery, ListSlice } from "@org/workflow-monitor";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { type RedisServer, startRedis, withoutRedis } from "../support/redis.js";
 import { redisClient } from "../support/redis-client.js";
@@ -33,18 +33,18 @@ const created = (ms: number) => new Date(Date.UTC(2026, 0, 1) + ms).toISOString(
 /** All pages, one after another; `between` is done after each. */
 async function listed(
   store: Store,
-  query: Omit<JobQuery, "cursor">,
+  query: Omit<ListQuery, "after">,
   between: () => Promise<unknown> = async () => {},
 ): Promise<JobSummary[]> {
   const all: JobSummary[] = [];
-  let cursor: string | null | undefined;
+  let after: ListPlace | null | undefined;
   do {
-    const page = await store.list({ ...query, ...(cursor && { cursor }) });
+    const page: ListSlice = await store.list({ ...query, ...(after && { after }) });
     expect(page.jobs.length).toBeLessThanOrEqual(query.limit);
     all.push(...page.jobs);
-    cursor = page.next;
-    if (cursor) await between();
-  } while (cursor);
+    after = page.next;
+    if (after) await between();
+  } while (after);
   return all;
 }
 
@@ -105,7 +105,7 @@ describe.skipIf(withoutRedis)("the list", () => {
       expect(revision).toBe(1);
       expect(JSON.stringify(summary)).toBe(JSON.stringify(job));
     }
-    const queries: Omit<JobQuery, "limit">[] = [
+    const queries: Omit<ListQuery, "limit">[] = [
       { status: "running" },
       { labels: { team: "t1" } },
       { status: "running", labels: { team: "t1" } },
@@ -239,9 +239,11 @@ describe.skipIf(withoutRedis)("the list", () => {
   test("of another page than there is: a bad_request, and 400 over HTTP", async () => {
     const store = storeOn(server.port, { prefix: ownPrefix() });
     await append(store, null, batchOf("j", 1));
-    for (const cursor of ["nonsense", " ", "2026", "x y", "{}", "\u0000", "9".repeat(2_000)])
-      await expect(store.list({ limit: 1, cursor })).rejects.toMatchObject({ code: "bad_request" });
     const node = await startServer({ store });
+    for (const cursor of ["nonsense", " ", "2026", "x y", "{}", "\u0000", "9".repeat(2_000)])
+      await expect(node.monitor.list({ limit: 1, cursor })).rejects.toMatchObject({
+        code: "bad_request",
+      });
     expect((await node.get("/jobs?cursor=nonsense")).status).toBe(400);
     expect((await node.get("/jobs")).status).toBe(200);
   });

@@ -15,6 +15,7 @@ describe.skipIf(withoutRedis)("redisStore", () => {
   storeContract({
     test,
     create: () => redisStore({ url: server.url, prefix: `test${++stores}:` }),
+    another: () => redisStore({ url: server.url, prefix: `test${stores}:` }),
     supports: { list: true, health: true },
   });
 });

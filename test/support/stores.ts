@@ -1,14 +1,24 @@
-import { type Announced, type Clock, type JobStore, memoryStore } from "@org/workflow-monitor";
+import {
+  type Announced,
+  type Clock,
+  type JobStore,
+  type ListSlice,
+  memoryStore,
+} from "@org/workflow-monitor";
 
 /** A store that counts what it is asked. */
 export function countingStore(options: { clock?: Clock } = {}) {
   const store = memoryStore(options);
-  const counts = { reads: 0, follows: 0, following: 0 };
+  const counts = { reads: 0, follows: 0, following: 0, lists: 0 };
   const counting: JobStore = {
     ...store,
     read(jobId, after) {
       counts.reads += 1;
       return store.read(jobId, after);
+    },
+    async list(query) {
+      counts.lists += 1;
+      return (await store.list?.(query)) as ListSlice;
     },
     async follow(jobId, listener) {
       counts.follows += 1;

@@ -34,7 +34,7 @@ export async function list(command: ListCommand, client: MonitorClient, io: Io):
 /** A row may be in a shape of the host's own, without its id. */
 const readRow = (job: JobSummary): JobSummary => readJob(job, "");
 
-/** Pages until there are enough: they may be short, for rows that one may not see are left out. */
+/** Pages until there are enough: a page is short when the server has looked through very many jobs, or when its rows are large. */
 async function read(
   { limit, status, label }: ListCommand,
   client: MonitorClient,

@@ -1,12 +1,13 @@
 import type { AuthorizeRequest, Gate } from "./authorize.js";
 import type { Bodies, JobBody } from "./bodies.js";
-import { toMonitorError, unknownJob, WorkflowMonitorError } from "./errors.js";
+import { storeAway, unknownJob, WorkflowMonitorError } from "./errors.js";
 import { type Codec, encodeHeartbeat, type FrameOptions } from "./frames.js";
 import type { Heartbeats } from "./heartbeats.js";
 import type { Clock, Logger } from "./host.js";
 import type { Answering, InFlight } from "./in-flight.js";
 import type { Limits } from "./limits.js";
 import { createListEncoder } from "./list-encoder.js";
+import type { Listing, MaySee } from "./listing.js";
 import { Outbox, type OutboxOwner, type Sink } from "./outbox.js";
 import type { Cursor } from "./revision.js";
 import type { RoomManager } from "./rooms.js";
@@ -35,10 +36,12 @@ export interface Egress {
   /** The validator of a snapshot frame with this cursor. */
   etag(cursor: Cursor): string;
   /**
-   * A page as JSON, `{ jobs, next }`. With `present` a row is what `read` shows of the job, and the page ends
-   * after 1 MiB of rows. Rows that the viewer may not watch are left out, so pages may be short.
+   * A page, as JSON `{ jobs, next }`, of the jobs that the viewer may watch. With `present` a row is what `read`
+   * shows of the job, and the page ends after 1 MiB of rows. SPEC D14, R16.
+   *
+   * @param isGone asked in each turn of the search, which ends with `closed` when the viewer has gone
    */
-  list(request: AuthorizeRequest, query: JobQuery): Promise<Buffer>;
+  list(request: AuthorizeRequest, query: JobQuery, isGone?: () => boolean): Promise<Buffer>;
   /** A heartbeat frame of now. */
   heartbeat(codec: Codec): Buffer;
   /** Calls each connection every `heartbeatMs`. */
@@ -53,6 +56,7 @@ export interface Egress {
 
 export interface EgressOptions {
   store: JobStore;
+  listing: Listing;
   rooms: RoomManager;
   frames: FrameOptions;
   bodies: Bodies;
@@ -66,12 +70,13 @@ export interface EgressOptions {
 }
 
 export function createEgress(options: EgressOptions): Egress {
-  const { store, rooms, frames, bodies, gate, clock, turns, logger } = options;
+  const { store, listing, rooms, frames, bodies, gate, clock, turns, logger } = options;
   const { heartbeats, inFlight, limits } = options;
   const encodeList = createListEncoder({
     frames,
     bodies,
     logger,
+    turns,
     read: (jobId) => readFrom(store, jobId),
   });
   /** Connections of one tick of the wheel share a frame. */
@@ -151,17 +156,18 @@ export function createEgress(options: EgressOptions): Egress {
 
     etag: (cursor) => bodies.etag(cursor),
 
-    async list(request, query) {
+    async list(request, query, isGone = () => false) {
       if (!(await gate.admit(request)))
         throw new WorkflowMonitorError("unknown_job", "You may not list jobs.");
-      const may = async (jobId: string) => gate.admit({ ...request, action: "watch", jobId });
-      return gate.wait(
-        encodeList(query, async (part) => {
-          const { jobs, next } = await listFrom(store, part);
-          const allowed = await Promise.all(jobs.map(({ jobId }) => may(jobId)));
-          return { jobs: jobs.filter((_, at) => allowed[at]), next };
-        }),
-      );
+      const maySee: MaySee = ({ jobId }) => gate.admit({ ...request, action: "watch", jobId });
+      let isAnswered = false;
+      const isOver = () => isAnswered || isGone();
+      try {
+        return await gate.wait(encodeList(query, (part) => listing.page(part, maySee, isOver)));
+      } finally {
+        // A node that goes waits no longer: the search ends as well.
+        isAnswered = true;
+      }
     },
   };
 }
@@ -180,13 +186,13 @@ export function readFrom(store: JobStore, jobId: string): Head | Promise<Head> {
   try {
     read = store.read(jobId);
   } catch (thrown) {
-    throw away(thrown);
+    throw storeAway(thrown);
   }
   if (!read || "cursor" in read) return readable(jobId, read);
   return read.then(
     (record) => readable(jobId, record),
     (thrown: unknown) => {
-      throw away(thrown);
+      throw storeAway(thrown);
     },
   );
 }
@@ -195,15 +201,3 @@ function readable(jobId: string, record: JobRecord | undefined): Head {
   if (!record?.job || record.expired) throw unknownJob(jobId);
   return { job: record.job, cursor: record.cursor };
 }
-
-export async function listFrom(store: JobStore, query: JobQuery): Promise<JobPage> {
-  if (!store.list) throw new WorkflowMonitorError("unsupported", "This store cannot list jobs.");
-  try {
-    return await store.list(query);
-  } catch (thrown) {
-    throw away(thrown);
-  }
-}
-
-const away = (thrown: unknown) =>
-  toMonitorError(thrown, "unavailable", "The store does not answer: try again.");

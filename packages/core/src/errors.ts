@@ -63,6 +63,10 @@ export function toMonitorError(
   return new WorkflowMonitorError(fallback, message, { cause: thrown });
 }
 
+/** What went wrong in a store, as viewers are told. */
+export const storeAway = (thrown: unknown): WorkflowMonitorError =>
+  toMonitorError(thrown, "unavailable", "The store does not answer: try again.");
+
 /** The answer to whoever asks for a job that is not there, and to whoever may not see it: no difference. */
 export const unknownJob = (jobId: string): WorkflowMonitorError =>
   new WorkflowMonitorError("unknown_job", "There is no such job, or you may not see it.", {

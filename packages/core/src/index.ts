@@ -42,7 +42,17 @@ export type {
 export type { Batch, Cursor, JobPatch, Revision } from "./revision.js";
 export { applyPatch, parseCursor, printCursor } from "./revision.js";
 // ./fold.js
-export type { Announced, JobPage, JobQuery, JobRecord, JobStore } from "./store.js";
+export type {
+  Announced,
+  JobPage,
+  JobQuery,
+  JobRecord,
+  JobStore,
+  ListPlace,
+  ListQuery,
+  ListSlice,
+} from "./store.js";
+// ./job-log.js, ./job-order.js
 export type { MemoryStoreOptions } from "./memory-store.js";
 export { memoryStore } from "./memory-store.js";
 // ./merge.js, ./lane.js, ./ingest.js
@@ -70,7 +80,7 @@ export type { Outbox, OutboxOwner, Sink } from "./outbox.js";
 export type { Authorize, AuthorizeRequest } from "./authorize.js";
 export { allowAll } from "./authorize.js";
 export type { Beating } from "./heartbeats.js";
-// ./list-encoder.js
+// ./page-cursor.js, ./listing.js, ./list-encoder.js
 export type { Egress, WatchRequest } from "./egress.js";
 
 // The whole.

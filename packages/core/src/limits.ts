@@ -10,6 +10,11 @@ export interface Limits {
   jobs: number;
   /** Event text kept for each job, in bytes. Default 1 MiB; what is younger than `stallTimeoutMs` stays up to 8 times that. */
   historyBytes: number;
+  /**
+   * Memory of all jobs that the embedded store keeps, in bytes. Default 256 MiB; over it history goes before
+   * jobs, and what is done before what is live. SPEC R15.
+   */
+  totalBytes: number;
   /** Bytes in flight to one viewer, above which it waits for its socket to drain. Default 64 KiB. */
   inFlightBytes: number;
   /** Memory that frames in flight hold, of all viewers together: what they share counts once. Default 64 MiB; over it the viewer that waits longest is sent away (4000). */
@@ -32,6 +37,7 @@ export const defaultLimits: Readonly<Limits> = {
   stages: 5_000,
   jobs: 10_000,
   historyBytes: 1024 * 1024,
+  totalBytes: 256 * 1024 * 1024,
   inFlightBytes: 64 * 1024,
   pinnedBytes: 64 * 1024 * 1024,
   jobsPerConnection: 64,

@@ -5,16 +5,18 @@ import type { Logger } from "./host.js";
 import type { Cursor } from "./revision.js";
 import type { JobState, JobSummary } from "./snapshot.js";
 import type { JobPage, JobQuery } from "./store.js";
+import type { Turns } from "./turns.js";
 
 /** A page ends after this many bytes of shaped rows: each of them may be a whole job. */
 const PAGE_BYTES = 1024 * 1024;
-/** Most jobs that are read and shaped in one turn of the event loop. */
+/** Most jobs that are read at once to be shaped. */
 const SHAPED_AT_ONCE = 8;
 
 export interface ListEncoderOptions {
   frames: FrameOptions;
   bodies: Bodies;
   logger: Logger;
+  turns: Turns;
   /** The head of a job. Throws or rejects `unknown_job` when the job is gone. */
   read(jobId: string): Head | Promise<Head>;
 }
@@ -45,30 +47,36 @@ const encodeSummaries: EncodeList = async (query, list) => {
   return encodePage(jobs.map(encodeSummary), next);
 };
 
-function shapedList({ bodies, logger, read }: ListEncoderOptions): EncodeList {
-  /** From the whole job: `present` may look at its stages. */
-  async function encodeRow({ jobId }: JobSummary): Promise<Buffer> {
-    const { job, cursor } = await read(jobId);
-    return bodies.of(job, cursor).bytes;
+function shapedList({ bodies, logger, turns, read }: ListEncoderOptions): EncodeList {
+  /** The whole job, since `present` may look at its stages. Undefined: the job is gone meanwhile. */
+  async function readWhole({ jobId }: JobSummary): Promise<Head | undefined> {
+    try {
+      return await read(jobId);
+    } catch (thrown) {
+      if ((thrown as WorkflowMonitorError).code === "unknown_job") return undefined;
+      throw thrown;
+    }
   }
 
   /** Leaves out jobs that are gone meanwhile, and jobs that `present` cannot shape. */
   async function encodeRows(jobs: readonly JobSummary[]): Promise<Buffer[]> {
     const failed: { jobIds: string[]; err?: unknown } = { jobIds: [] };
-    const rows = await Promise.all(
-      jobs.map((job) =>
-        encodeRow(job).catch((error: WorkflowMonitorError) => {
-          if (error.code === "unknown_job") return undefined;
-          if (error.code !== "internal") throw error;
-          failed.jobIds.push(job.jobId);
-          failed.err ??= error.cause;
-          return undefined;
-        }),
-      ),
-    );
+    const rows: Buffer[] = [];
+    for (const head of await Promise.all(jobs.map(readWhole))) {
+      if (!head) continue;
+      if (turns.over) await new Promise<void>((resolve) => turns.next(resolve));
+      try {
+        const { bytes } = bodies.of(head.job, head.cursor);
+        turns.spend(bytes.length);
+        rows.push(bytes);
+      } catch (thrown) {
+        failed.jobIds.push(head.job.jobId);
+        failed.err ??= (thrown as WorkflowMonitorError).cause;
+      }
+    }
     if (failed.jobIds.length > 0)
       logger.error({ ...failed }, "`present` cannot show these jobs: the list leaves them out");
-    return rows.filter((row) => row !== undefined);
+    return rows;
   }
 
   return async (query, list) => {
@@ -89,10 +97,11 @@ function shapedList({ bodies, logger, read }: ListEncoderOptions): EncodeList {
         rows.push(row);
         bytes += row.length;
       }
-      wanted -= part.limit;
-      if (next === null || wanted <= 0 || bytes >= PAGE_BYTES) return encodePage(rows, next);
+      wanted -= jobs.length;
+      const isFull = wanted <= 0 || bytes >= PAGE_BYTES;
+      // A short part has looked at as many jobs as a request may.
+      if (next === null || isFull || jobs.length < part.limit) return encodePage(rows, next);
       part = { ...part, cursor: next };
-      await new Promise(setImmediate); // a turn for others
     }
   };
 }

@@ -1,55 +1,66 @@
 import { randomBytes } from "node:crypto";
 import { WorkflowMonitorError } from "./errors.js";
-import { type Clock, resolveClock } from "./host.js";
-import { defaultLimits, HISTORY_STRETCH } from "./limits.js";
+import { type Clock, type Logger, resolveClock, silentLogger } from "./host.js";
+import { JobLog } from "./job-log.js";
+import { JobOrder } from "./job-order.js";
+import { defaultLimits } from "./limits.js";
 import { type Batch, type Cursor, sameCursor } from "./revision.js";
-import type { JobState, JobSummary } from "./snapshot.js";
-import type { Announced, JobPage, JobQuery, JobRecord, JobStore } from "./store.js";
+import { type JobState, type JobSummary, toSummary } from "./snapshot.js";
+import type { Announced, JobRecord, JobStore, ListQuery } from "./store.js";
 
+/** Options of `memoryStore`. */
 export interface MemoryStoreOptions {
-  /** Jobs kept. Default 10,000; over it the oldest done jobs go first, then the oldest others. SPEC R15. */
+  /** Jobs kept; over it the oldest done jobs go first, then the oldest others. SPEC R15. @default 10_000 */
   jobs?: number;
-  /** Event text kept for each job, in bytes. Default 1 MiB. */
+  /** Event text kept for each job, in bytes. @default 1 MiB */
   historyBytes?: number;
-  /** History younger than this stays, up to 8 times `historyBytes`. Default 30,000. */
+  /**
+   * Memory of all jobs together, in bytes: event texts, heads and what the store needs for them. Over it the
+   * history of done jobs goes first, then done jobs, then the history of others, then those silent longest.
+   * SPEC R15. @default 256 MiB
+   */
+  totalBytes?: number;
+  /** History younger than this stays, up to 8 times `historyBytes`, in milliseconds. @default 30_000 */
   keepMs?: number;
-  /** As the monitor's `clock`. Default: this machine's. */
+  /** pino's shape: told when jobs that are not over lose something. @default silent */
+  logger?: Logger;
+  /** As the monitor's `clock`. @default this machine's */
   clock?: Partial<Clock>;
 }
 
-/** One job's log: its head and the texts of its last events. */
-interface Log {
-  cursor: Cursor;
-  /** What this epoch was built on. */
-  carried?: Cursor[];
-  job: JobState;
-  events: string[];
-  /** Where each ends, how many events and bytes it has, when it came. */
-  batches: { id: string; end: number; events: number; bytes: number; at: number }[];
-  bytes: number;
-  /** Readable until then; a done job is remembered for as long again. */
-  expiresAt: number;
-  forgetAt: number;
-}
-
-/** So many batches can be found by their id. */
-const FINDABLE = 64;
 /** So many former epochs are remembered. */
 const CARRIED = 16;
 const SWEEP_MS = 60_000;
+/** Jobs that one call of `list` looks at. */
+const LOOKED_AT = 1_000;
+/** Over its limit the store makes room for more than the next batch: it looks through its jobs rarely. */
+const ROOM = 1 / 16;
+const WARN_AGAIN_MS = 60_000;
 
-/** The embedded store: the logs of one process, in its memory. */
+/**
+ * The embedded store: the logs of one process, in its memory.
+ *
+ * @example
+ * createWorkflowMonitor({ authorize, store: memoryStore({ totalBytes: 64 * 1024 * 1024 }) });
+ */
 export function memoryStore(options: MemoryStoreOptions = {}): JobStore {
   const {
     jobs: maxJobs = defaultLimits.jobs,
     historyBytes = defaultLimits.historyBytes,
+    totalBytes = defaultLimits.totalBytes,
     keepMs = 30_000,
+    logger = silentLogger,
   } = options;
   const clock = resolveClock(options.clock);
   // Maps keep insertion order: a log that is appended to moves to the end, the oldest is first.
-  const live = new Map<string, Log>();
-  const done = new Map<string, Log>();
+  const live = new Map<string, JobLog>();
+  const done = new Map<string, JobLog>();
+  const order = new JobOrder<JobLog>();
   const followers = new Map<string, Set<(batch: Announced) => void>>();
+  const secret = randomBytes(32);
+  /** Of all logs. */
+  let bytes = 0;
+  let warnedAt = Number.NEGATIVE_INFINITY;
   let cancelSweep: (() => void) | undefined;
   let closed = false;
 
@@ -57,24 +68,25 @@ export function memoryStore(options: MemoryStoreOptions = {}): JobStore {
     if (closed) throw new WorkflowMonitorError("closed", "The store is closed.");
   }
 
-  function find(jobId: string, now: number): Log | undefined {
+  function find(jobId: string, now: number): JobLog | undefined {
     const log = live.get(jobId) ?? done.get(jobId);
     if (!log || now < log.forgetAt) return log;
-    forget(jobId);
+    forget(log);
     return undefined;
   }
 
-  function forget(jobId: string): void {
-    live.delete(jobId);
-    done.delete(jobId);
+  function forget(log: JobLog): void {
+    live.delete(log.jobId);
+    done.delete(log.jobId);
+    order.remove(log);
+    bytes -= log.bytes;
   }
 
   function sweep(): void {
     cancelSweep = undefined;
     const now = clock.monotonic();
-    for (const logs of [done, live]) {
-      for (const [jobId, log] of logs) if (now >= log.forgetAt) logs.delete(jobId);
-    }
+    for (const logs of [done, live])
+      for (const log of logs.values()) if (now >= log.forgetAt) forget(log);
     scheduleSweep();
   }
 
@@ -83,54 +95,74 @@ export function memoryStore(options: MemoryStoreOptions = {}): JobStore {
     cancelSweep = clock.setTimeout(sweep, SWEEP_MS);
   }
 
-  function makeRoom(): void {
-    while (live.size + done.size > maxJobs) {
-      const oldest = done.keys().next().value ?? live.keys().next().value;
-      if (oldest === undefined) return;
-      forget(oldest);
-    }
+  // ── its limits ─────────────────────────────────────────────────────────────────────────────────
+
+  /** Lets go of the least that is missed, but not of the log that was just written. */
+  function makeRoom(written: JobLog, now: number): void {
+    if (live.size + done.size <= maxJobs && bytes <= totalBytes) return;
+    const drop = (log: JobLog) => log !== written && forget(log);
+    const shed = (log: JobLog, youngSince: number) => {
+      const before = log.bytes;
+      log.shed(youngSince);
+      bytes += log.bytes - before;
+    };
+    const tooMany = () => live.size + done.size > maxJobs;
+    letGo(done, drop, tooMany);
+    if (letGo(live, drop, tooMany)) warn("jobs", now);
+
+    if (bytes <= totalBytes) return;
+    const tooMuch = () => bytes > totalBytes * (1 - ROOM);
+    letGo(done, (log) => shed(log, now), tooMuch);
+    letGo(done, drop, tooMuch);
+    const lost = [
+      letGo(live, (log) => shed(log, now - keepMs), tooMuch),
+      letGo(live, (log) => shed(log, now), tooMuch),
+      letGo(live, drop, tooMuch),
+    ];
+    if (lost.includes(true)) warn("totalBytes", now);
   }
 
-  function trim(log: Log, now: number): void {
-    let spare = 0;
-    let count = 0;
-    for (const batch of log.batches) {
-      const rest = log.bytes - spare - batch.bytes;
-      const young = batch.at > now - keepMs && rest < historyBytes * (HISTORY_STRETCH - 1);
-      if (rest < historyBytes || young) break;
-      spare += batch.bytes;
-      count += 1;
+  /** Goes through logs, the oldest first, while there is need; true when there was. */
+  function letGo(
+    logs: Map<string, JobLog>,
+    act: (log: JobLog) => unknown,
+    isNeeded: () => boolean,
+  ): boolean {
+    const wasNeeded = isNeeded() && logs.size > 0;
+    for (const log of logs.values()) {
+      if (!isNeeded()) break;
+      act(log);
     }
-    // Shifting an array costs its length: only when it is worth it.
-    if (count === 0 || spare < historyBytes / 8) return;
-    const gone = log.batches.splice(0, count);
-    log.events.splice(
-      0,
-      gone.reduce((sum, batch) => sum + batch.events, 0),
-    );
-    log.bytes -= spare;
+    return wasNeeded;
   }
 
-  function write(jobId: string, log: Log, batch: Batch): Cursor {
+  function warn(limit: "jobs" | "totalBytes", now: number): void {
+    if (now < warnedAt + WARN_AGAIN_MS) return;
+    warnedAt = now;
+    const kept = { jobs: live.size + done.size, bytes, limit };
+    logger.warn(kept, `the memory store is full of jobs that are not over: raise limits.${limit}`);
+  }
+
+  // ── writing ────────────────────────────────────────────────────────────────────────────────────
+
+  function write(log: JobLog, batch: Batch): Cursor {
     const now = clock.monotonic();
-    let bytes = 0;
-    for (const { event } of batch.revisions) {
-      bytes += Buffer.byteLength(event);
-      log.events.push(event);
+    const { jobId, createdAt, done: isDone } = batch.job;
+    const known = live.get(jobId) ?? done.get(jobId);
+    const before = known?.bytes ?? 0;
+    log.append(batch, now);
+    log.trim(historyBytes, now - keepMs);
+    bytes += log.bytes - before;
+    live.delete(jobId);
+    done.delete(jobId);
+    if (known !== log || log.createdAt !== createdAt) {
+      if (known) order.remove(known);
+      log.createdAt = createdAt;
+      order.add(log);
     }
-    const { epoch, revision } = log.cursor;
-    const end = revision + batch.revisions.length;
-    log.batches.push({ id: batch.id, end, events: batch.revisions.length, bytes, at: now });
-    log.bytes += bytes;
-    log.job = batch.job;
-    log.cursor = { epoch, revision: end };
-    log.expiresAt = now + batch.ttlMs;
-    log.forgetAt = batch.job.done ? log.expiresAt + batch.ttlMs : log.expiresAt;
-    forget(jobId);
-    (batch.job.done ? done : live).set(jobId, log);
-    makeRoom();
+    (isDone ? done : live).set(jobId, log);
+    makeRoom(log, now);
     scheduleSweep();
-    trim(log, now);
     return log.cursor;
   }
 
@@ -144,8 +176,7 @@ export function memoryStore(options: MemoryStoreOptions = {}): JobStore {
       if (!after || !sameCursor(after, log.cursor)) record.job = log.job;
       if (after) {
         const known = after.epoch === log.cursor.epoch ? after.revision : 0;
-        const missed = Math.max(0, log.cursor.revision - known);
-        record.events = missed === 0 ? [] : log.events.slice(-missed);
+        record.events = log.last(Math.max(0, log.cursor.revision - known));
       }
       if (log.carried) record.carried = log.carried;
       if (now >= log.expiresAt) record.expired = true;
@@ -157,7 +188,7 @@ export function memoryStore(options: MemoryStoreOptions = {}): JobStore {
       const stored = find(jobId, clock.monotonic());
       if (stored && (base === null || !sameCursor(base, stored.cursor))) return false;
       const log = stored && !batch.carries ? stored : newLog(batch, base, stored);
-      const cursor = write(jobId, log, batch);
+      const cursor = write(log, batch);
       const note = { cursor, revisions: batch.revisions, id: batch.id };
       for (const listener of [...(followers.get(jobId) ?? [])]) listener(note);
       return cursor;
@@ -165,9 +196,7 @@ export function memoryStore(options: MemoryStoreOptions = {}): JobStore {
 
     async find(jobId, batchId) {
       assertOpen();
-      const log = find(jobId, clock.monotonic());
-      const batch = log?.batches.slice(-FINDABLE).find(({ id }) => id === batchId);
-      return log && batch && { epoch: log.cursor.epoch, revision: batch.end };
+      return find(jobId, clock.monotonic())?.find(batchId);
     },
 
     async follow(jobId, listener) {
@@ -185,9 +214,27 @@ export function memoryStore(options: MemoryStoreOptions = {}): JobStore {
     async list(query) {
       assertOpen();
       const now = clock.monotonic();
-      const logs = [...live.values(), ...done.values()].filter((log) => now < log.expiresAt);
-      return page(logs, query);
+      const fits = filter(query);
+      const jobs: JobSummary[] = [];
+      let looked = 0;
+      let last: JobLog | undefined;
+      for (const log of order.behind(query.after)) {
+        // `last` is there, unless the limit is 0.
+        if (last && (jobs.length >= query.limit || looked === LOOKED_AT))
+          return { jobs, next: { createdAt: last.createdAt, jobId: last.jobId } };
+        if (now < log.expiresAt && fits(log.job)) jobs.push(toSummary(log.job, log.cursor));
+        looked += 1;
+        last = log;
+      }
+      return { jobs, next: null };
     },
+
+    async secret() {
+      assertOpen();
+      return secret;
+    },
+
+    storedBytes: () => bytes,
 
     async health() {
       assertOpen();
@@ -198,52 +245,24 @@ export function memoryStore(options: MemoryStoreOptions = {}): JobStore {
       cancelSweep?.();
       live.clear();
       done.clear();
+      order.clear();
       followers.clear();
+      bytes = 0;
     },
   };
 }
 
 /** Another life of a job's log, which contains what `base`, the batch and a former log are known to. */
-function newLog({ job, carries }: Batch, base: Cursor | null, former: Log | undefined): Log {
+function newLog({ job, carries }: Batch, base: Cursor | null, former: JobLog | undefined): JobLog {
   const carried = [...(former?.carried ?? []), base, carries].filter((cursor) => cursor != null);
-  return {
-    cursor: { epoch: newEpoch(), revision: 0 },
-    ...(carried.length > 0 && { carried: carried.slice(-CARRIED) }),
-    job,
-    events: [],
-    batches: [],
-    bytes: 0,
-    expiresAt: 0,
-    forgetAt: 0,
-  };
+  return new JobLog(newEpoch(), job, carried.length > 0 ? carried.slice(-CARRIED) : undefined);
 }
 
-function page(logs: Log[], { status, labels, limit, cursor }: JobQuery): JobPage {
-  const wanted = Object.entries(labels ?? {});
-  const rows = logs
-    .filter(
-      ({ job }) =>
-        (status === undefined || job.status === status) &&
-        wanted.every(
-          ([key, value]) => Object.hasOwn(job.labels, key) && job.labels[key] === value,
-        ) &&
-        (cursor === undefined || position(job) < cursor),
-    )
-    .sort((one, other) => (position(one.job) < position(other.job) ? 1 : -1));
-  const shown = rows.slice(0, limit);
-  const last = shown.at(-1);
-  return {
-    jobs: shown.map(summary),
-    next: last && rows.length > shown.length ? position(last.job) : null,
-  };
-}
-
-/** Sorts as (createdAt, jobId) does. */
-const position = ({ createdAt, jobId }: JobState): string => `${createdAt} ${jobId}`;
-
-function summary({ job, cursor }: Log): JobSummary {
-  const { stages, ...rest } = job;
-  return { ...rest, ...cursor };
+function filter({ status, labels = {} }: ListQuery): (job: JobState) => boolean {
+  const wanted = Object.entries(labels);
+  return (job) =>
+    (status === undefined || job.status === status) &&
+    wanted.every(([key, value]) => Object.hasOwn(job.labels, key) && job.labels[key] === value);
 }
 
 /** 12 characters of [a-z0-9]; 62 bits, so that two lives of a log never share one. */

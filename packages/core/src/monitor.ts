@@ -1,6 +1,6 @@
 import { type Authorize, createGate } from "./authorize.js";
 import { Bodies } from "./bodies.js";
-import { createEgress, type Egress, listFrom, readFrom } from "./egress.js";
+import { createEgress, type Egress, readFrom } from "./egress.js";
 import type { WorkflowEngine } from "./engine.js";
 import { draining, type WorkflowMonitorError } from "./errors.js";
 import type { PublicError, PublishedEvent, WorkflowEvent } from "./events.js";
@@ -11,6 +11,7 @@ import { InFlight } from "./in-flight.js";
 import { createIngest } from "./ingest.js";
 import { type Limits, resolveLimits } from "./limits.js";
 import { Listeners } from "./listeners.js";
+import { Listing } from "./listing.js";
 import { memoryStore } from "./memory-store.js";
 import type { Frame } from "./protocol.js";
 import type { Cursor } from "./revision.js";
@@ -90,6 +91,8 @@ export interface MonitorStats {
   parked: number;
   /** Memory that frames in flight hold, in bytes. */
   pinnedBytes: number;
+  /** Memory that the store holds in this process, in bytes as `limits.totalBytes` counts them; 0 for one with a server. */
+  storedBytes: number;
 }
 
 export interface WorkflowMonitor {
@@ -107,8 +110,9 @@ export interface WorkflowMonitor {
    */
   get(jobId: string): Promise<JobSnapshot | undefined>;
   /**
-   * Summaries, newest first. `limit` defaults to 50. The host's own view: asks no `authorize`, and `present`
-   * does not apply.
+   * A page of summaries, newest first. `limit` defaults to 50. The last page is the one whose `next` is null.
+   * Rejects with `bad_request` for a cursor that is not of this list. The host's own view: asks no `authorize`,
+   * and `present` does not apply.
    */
   list(query?: Partial<JobQuery>): Promise<JobPage>;
   /** The job's frames, as a viewer gets them, in the shape of `present`; ends with the job. Asks no `authorize`. */
@@ -204,7 +208,9 @@ export function createWorkflowMonitor(options: WorkflowMonitorOptions): Workflow
   const gate = createGate(authorize, clock, logger);
   const heartbeats = new Heartbeats(clock, heartbeatMs);
   const inFlight = new InFlight({ clock, stallTimeoutMs, limits });
-  const egress = createEgress({ ...shared, rooms, frames, bodies, gate, heartbeats, inFlight });
+  const listing = new Listing(store, clock, turns);
+  const viewing = { rooms, listing, frames, bodies, gate, heartbeats, inFlight };
+  const egress = createEgress({ ...shared, ...viewing });
 
   const disconnect = store.connection?.((there) => {
     if (rooms.connected(there)) void ingest.verify();
@@ -286,7 +292,12 @@ export function createWorkflowMonitor(options: WorkflowMonitorOptions): Workflow
       return detach;
     },
 
-    list: (query = {}) => listFrom(store, { limit: 50, ...query }),
+    list: (query = {}) =>
+      listing.page(
+        { limit: 50, ...query },
+        () => true,
+        () => false,
+      ),
     watch: (jobId, watchOptions = {}) => watch(rooms, jobId, watchOptions, limits.inFlightBytes),
     run: (jobId, plan, work) => run({ publish, former, clock }, jobId, plan, work),
     on: (name, listener) => listeners.on(name, listener),
@@ -301,6 +312,7 @@ export function createWorkflowMonitor(options: WorkflowMonitorOptions): Workflow
         ...counts,
         ...sent,
         pinnedBytes,
+        storedBytes: store.storedBytes?.() ?? 0,
         viewers: { ws, sse, longPoll, watch },
       };
     },
@@ -313,11 +325,13 @@ export function createWorkflowMonitor(options: WorkflowMonitorOptions): Workflow
   };
 }
 
-function memoryOptions({ clock, limits, stallTimeoutMs }: WorkflowMonitorOptions) {
-  const { jobs, historyBytes } = resolveLimits(limits);
+function memoryOptions({ clock, limits, logger, stallTimeoutMs }: WorkflowMonitorOptions) {
+  const { jobs, historyBytes, totalBytes } = resolveLimits(limits);
   return {
     jobs,
     historyBytes,
+    totalBytes,
+    ...(logger && { logger }),
     ...(stallTimeoutMs !== undefined && { keepMs: stallTimeoutMs }),
     ...(clock && { clock }),
   };

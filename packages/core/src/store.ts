@@ -39,15 +39,35 @@ export interface JobQuery {
   labels?: Record<string, string>;
   /** Most rows of the page. */
   limit: number;
-  /** `next` of the page before. */
+  /** `next` of the page before. Opaque. */
   cursor?: string;
 }
 
 export interface JobPage {
   /** Newest first, by (createdAt, jobId). */
   jobs: JobSummary[];
-  /** Where the next page begins; null: this was the last one. */
+  /** `cursor` of the next page; null: this was the last one. Only that says so: a page may be short. SPEC D14. */
   next: string | null;
+}
+
+/** A place in the list, which is ordered by (createdAt, jobId): that of a row, or one between two. */
+export interface ListPlace {
+  createdAt: string;
+  jobId: string;
+}
+
+/** What a store is asked for: the cursor of the page is a place here. */
+export interface ListQuery extends Omit<JobQuery, "cursor"> {
+  /** Only jobs behind this place, which are older. Default: from the newest on. */
+  after?: ListPlace;
+}
+
+/** A part of the list. */
+export interface ListSlice {
+  /** Newest first, by (createdAt, jobId). */
+  jobs: JobSummary[];
+  /** Where to go on; null: no job comes after these. */
+  next: ListPlace | null;
 }
 
 /**
@@ -87,7 +107,19 @@ export interface JobStore {
    * have got lost. The returned function ends that. Left out: it always is.
    */
   connection?(listener: (there: boolean) => void): () => void;
-  list?(query: JobQuery): Promise<JobPage>;
+  /**
+   * A part of the list. One call looks at a bounded number of jobs (some 1,000): it may have fewer rows than
+   * `limit`, and none at all, although `next` says that more may come.
+   */
+  list?(query: ListQuery): Promise<ListSlice>;
+  /**
+   * At least 32 random bytes, the same for all nodes of this store, made when first asked for: a page's
+   * cursor is sealed with them. Asked for at each page. Left out: each monitor has its own, and a cursor
+   * works on the node that made it.
+   */
+  secret?(): Promise<Uint8Array>;
+  /** What it holds in this process, in bytes of memory. Left out: nothing worth counting. */
+  storedBytes?(): number;
   /** An end-to-end ping, for readiness; rejects when the store is away. */
   health?(): Promise<void>;
   /** Idempotent. */

@@ -12,7 +12,7 @@ export function onceClosed(response: ServerResponse, fn: () => void): () => void
 }
 
 /** HTTP/2 says it of the stream alone. */
-const isClosed = (response: ServerResponse & { stream?: { destroyed: boolean } }): boolean =>
+export const isClosed = (response: ServerResponse & { stream?: { destroyed: boolean } }): boolean =>
   response.destroyed || response.stream?.destroyed === true;
 
 /**

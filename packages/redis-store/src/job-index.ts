@@ -1,11 +1,11 @@
-import {
-  type Cursor,
-  type JobPage,
-  type JobQuery,
-  type JobState,
-  type JobSummary,
-  type Logger,
-  WorkflowMonitorError,
+import type {
+  Cursor,
+  JobState,
+  JobSummary,
+  ListPlace,
+  ListQuery,
+  ListSlice,
+  Logger,
 } from "@org/workflow-monitor";
 import type { Connection } from "./connection.js";
 import { cursorOf, keysOf, summaryOf } from "./layout.js";
@@ -70,8 +70,8 @@ export class JobIndex {
     this.#writing.add(work);
   }
 
-  /** What this process has appended is in it. Rejects with `bad_request` when the cursor is none. */
-  async list({ status, labels = {}, limit, cursor }: JobQuery): Promise<JobPage> {
+  /** What this process has appended is in it. */
+  async list({ status, labels = {}, limit, after }: ListQuery): Promise<ListSlice> {
     await Promise.all(this.#writing);
     const sets = ["all", ...labelSets(labels), ...(status ? [statusSet(status)] : [])];
     const wanted = (job: JobSummary) =>
@@ -80,7 +80,7 @@ export class JobIndex {
         ([key, value]) => Object.hasOwn(job.labels, key) && job.labels[key] === value,
       );
     const rows: JobSummary[] = [];
-    let place = cursor === undefined ? NEWEST : placeOf(cursor);
+    let place: Place = after ? { ...after, createdAt: Date.parse(after.createdAt) } : NEWEST;
     for (let looked = 0; looked < LOOKED_AT; ) {
       const most = Math.min(LOOKED_AT - looked, limit + 1);
       const args = [this.#setPrefix, place.createdAt, place.jobId, most, ...sets];
@@ -91,14 +91,14 @@ export class JobIndex {
         if (found && wanted(found.row)) rows.push(found.row);
       if (rows.length > limit) {
         const shown = rows.slice(0, limit);
-        return { jobs: shown, next: position(shown.at(-1) as JobSummary) };
+        return { jobs: shown, next: placeOf(shown.at(-1) as JobSummary) };
       }
       if (listed.length < most) return { jobs: rows, next: null };
       looked += listed.length;
       place = listed.at(-1) as Place;
     }
     const createdAt = new Date(Number(place.createdAt)).toISOString();
-    return { jobs: rows, next: position({ createdAt, jobId: place.jobId }) };
+    return { jobs: rows, next: { createdAt, jobId: place.jobId } };
   }
 
   get #setPrefix(): string {
@@ -156,16 +156,7 @@ interface Place {
 
 const NEWEST: Place = { createdAt: "+inf", jobId: "" };
 
-/** Sorts as (createdAt, jobId) does. */
-const position = ({ createdAt, jobId }: { createdAt: string; jobId: string }): string =>
-  `${createdAt} ${jobId}`;
-
-function placeOf(cursor: string): Place {
-  const space = cursor.indexOf(" ");
-  const createdAt = Date.parse(cursor.slice(0, space));
-  if (space > 0 && !Number.isNaN(createdAt)) return { createdAt, jobId: cursor.slice(space + 1) };
-  throw new WorkflowMonitorError("bad_request", "cursor must be `next` of the page before.");
-}
+const placeOf = ({ createdAt, jobId }: JobSummary): ListPlace => ({ createdAt, jobId });
 
 function triples(found: readonly string[]) {
   const all: (Place & { entry: string })[] = [];

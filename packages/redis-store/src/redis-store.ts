@@ -1,4 +1,4 @@
-import { randomUUID } from "node:crypto";
+import { randomBytes, randomUUID } from "node:crypto";
 import type { Cursor, JobRecord, JobState, JobStore, Logger } from "@org/workflow-monitor";
 import { printCursor, WorkflowMonitorError } from "@org/workflow-monitor";
 import type { RedisOptions } from "ioredis";
@@ -124,6 +124,13 @@ export function redisStore(options: RedisStoreOptions = {}): JobStore {
     async list(query) {
       connection.assertOpen();
       return index.list(query);
+    },
+
+    async secret() {
+      connection.assertOpen();
+      const mine = randomBytes(32).toString("base64url");
+      const text = await connection.run(scripts.secret, [`${prefix}{jobs}:secret`], [mine]);
+      return Buffer.from(text as string, "base64url");
     },
 
     async health() {

@@ -351,3 +351,13 @@ end
 return found
 `,
 );
+
+/** KEYS secret · ARGV run id, a new secret. The one that there is, else this one from now on. */
+export const secret = script(
+  1,
+  `
+local known = redis.call('GET', KEYS[1])
+if not known then redis.call('SET', KEYS[1], ARGV[2]) end
+return known or ARGV[2]
+`,
+);

@@ -1,13 +1,15 @@
 import assert from "node:assert/strict";
 import { type Batch, type Cursor, diff, ORIGIN } from "../revision.js";
 import { emptyJob, type JobState } from "../snapshot.js";
-import type { Announced, JobStore } from "../store.js";
+import type { Announced, JobStore, ListPlace, ListSlice } from "../store.js";
 import { type Test, until } from "./contract.js";
 
 export interface StoreContractOptions {
   test: Test;
   /** An empty store; each test takes one and closes it. */
   create(): JobStore | Promise<JobStore>;
+  /** Another node of the store that `create` made last. Default: the store lives in one process. */
+  another?(): JobStore | Promise<JobStore>;
   /** Lets time pass for the store. Default: it really passes. */
   elapse?(ms: number): void | Promise<void>;
   supports?: {
@@ -22,7 +24,8 @@ const TTL_MS = 60_000;
 const at = (second: number) => new Date(Date.UTC(2026, 0, 1, 0, 0, second)).toISOString();
 
 /** What every `JobStore` must do. */
-export function storeContract({ test, create, elapse, supports = {} }: StoreContractOptions): void {
+export function storeContract(options: StoreContractOptions): void {
+  const { test, create, another, elapse, supports = {} } = options;
   const pass = elapse ?? ((ms: number) => new Promise((resolve) => setTimeout(resolve, ms)));
   const ttl = (ms: number) => (elapse ? ms : Math.min(ms, 200));
 
@@ -316,9 +319,9 @@ export function storeContract({ test, create, elapse, supports = {} }: StoreCont
       await appended(store, `job-${n}`, null, batch(`job-${n}`, 1, { createdAt }));
     }
     const seen: string[] = [];
-    let cursor: string | null | undefined;
+    let after: ListPlace | null | undefined;
     do {
-      const page = await store.list({ limit: 10, ...(cursor && { cursor }) });
+      const page: ListSlice = await store.list({ limit: 10, ...(after && { after }) });
       assert.ok(page.jobs.length <= 10);
       for (const job of page.jobs) {
         assert.ok(!("stages" in job));
@@ -326,10 +329,49 @@ export function storeContract({ test, create, elapse, supports = {} }: StoreCont
         assert.match(job.epoch, /^[a-z0-9]{12}$/);
         seen.push(`${job.createdAt} ${job.jobId}`);
       }
-      cursor = page.next;
-    } while (cursor);
+      after = page.next;
+    } while (after);
     assert.equal(seen.length, 25);
     assert.deepEqual(seen, [...seen].sort().reverse());
+  });
+
+  check(
+    "list goes on behind the place of any row, whether it is still there or not",
+    async (store) => {
+      if (!store.list) return;
+      const places = Array.from({ length: 12 }, (_, n) => ({
+        createdAt: at(Math.floor(n / 4)),
+        jobId: `job-${String(n).padStart(2, "0")}`,
+      }));
+      for (const { createdAt, jobId } of places)
+        if (jobId !== "job-05") await appended(store, jobId, null, batch(jobId, 1, { createdAt }));
+      const ids = places.map(({ jobId }) => jobId).filter((jobId) => jobId !== "job-05");
+      for (const { createdAt, jobId } of places) {
+        const { jobs } = await store.list({ limit: 20, after: { createdAt, jobId } });
+        const older = ids.filter((id) => id < jobId).reverse();
+        assert.deepEqual(
+          jobs.map((job) => job.jobId),
+          older,
+          `behind ${jobId}`,
+        );
+      }
+    },
+  );
+
+  check("its secret is one for all nodes, and no other store's", async (store) => {
+    if (!store.secret) return;
+    const secret = Buffer.from(await store.secret());
+    assert.ok(secret.length >= 32);
+    assert.deepEqual(Buffer.from(await store.secret()), secret);
+    const node = await another?.();
+    if (node) {
+      assert.ok(node.secret);
+      assert.deepEqual(Buffer.from(await node.secret()), secret);
+      await node.close();
+    }
+    const other = await create();
+    assert.notDeepEqual(Buffer.from((await other.secret?.()) ?? []), secret);
+    await other.close();
   });
 
   check("list filters by status and by labels, and leaves out what has expired", async (store) => {
