@@ -13,7 +13,7 @@ import type { Cursor } from "./revision.js";
 import type { RoomManager } from "./rooms.js";
 import type { Member, Seat } from "./seat.js";
 import type { JobState } from "./snapshot.js";
-import type { JobPage, JobQuery, JobRecord, JobStore } from "./store.js";
+import type { JobQuery, JobRecord, JobStore } from "./store.js";
 import type { Turns } from "./turns.js";
 
 /** A request for one job. */
