@@ -1,6 +1,6 @@
 import type { AuthorizeRequest, Gate } from "./authorize.js";
 import type { Bodies, JobBody } from "./bodies.js";
-import { toMonitorError, unknownJob, WorkflowMonitorError } from "./errors.js";
+import { unknownJob, WorkflowMonitorError } from "./errors.js";
 import { type Codec, encodeHeartbeat } from "./frames.js";
 import type { Heartbeats } from "./heartbeats.js";
 import type { Clock } from "./host.js";
@@ -12,6 +12,7 @@ import type { RoomManager } from "./rooms.js";
 import type { Member, Seat } from "./seat.js";
 import type { JobState } from "./snapshot.js";
 import type { JobPage, JobQuery, JobRecord, JobStore } from "./store.js";
+import type { StoreFaults } from "./store-faults.js";
 
 /** A request for one job. */
 export type WatchRequest = AuthorizeRequest & { jobId: string; action: "watch" };
@@ -48,6 +49,7 @@ export interface Egress {
 
 export interface EgressOptions {
   store: JobStore;
+  faults: StoreFaults;
   rooms: RoomManager;
   bodies: Bodies;
   gate: Gate;
@@ -58,7 +60,7 @@ export interface EgressOptions {
 }
 
 export function createEgress(options: EgressOptions): Egress {
-  const { store, rooms, bodies, gate, clock, heartbeats, inFlight, limits } = options;
+  const { store, faults, rooms, bodies, gate, clock, heartbeats, inFlight, limits } = options;
   /** Connections of one tick of the wheel share a frame. */
   let lastBeat: { codec: Codec; at: number; stale: boolean; bytes: Buffer } | undefined;
 
@@ -68,7 +70,7 @@ export function createEgress(options: EgressOptions): Egress {
     admitted: boolean,
   ): JobBody | Promise<JobBody> {
     if (!admitted) throw unknownJob(jobId);
-    const read = readFrom(store, jobId);
+    const read = readFrom(store, faults, jobId);
     if ("job" in read) return body(read);
     return gate.wait(read).then(body, (error: WorkflowMonitorError) => {
       const shown = error.code === "unavailable" ? rooms.body(jobId, after) : undefined;
@@ -119,7 +121,7 @@ export function createEgress(options: EgressOptions): Egress {
     async list(request, query) {
       if (!(await gate.admit(request)))
         throw new WorkflowMonitorError("unknown_job", "You may not list jobs.");
-      const page = await gate.wait(listFrom(store, query));
+      const page = await gate.wait(listFrom(store, faults, query));
       const may = async (jobId: string) => gate.admit({ ...request, action: "watch", jobId });
       const allowed = await Promise.all(page.jobs.map(({ jobId }) => may(jobId)));
       return { jobs: page.jobs.filter((_, at) => allowed[at]), next: page.next };
@@ -134,20 +136,24 @@ interface Head {
 
 /**
  * The head of a job that may be read; at once when the store answers at once. Throws or rejects
- * `unknown_job` or `unavailable`.
+ * `unknown_job`, `unavailable` or `damaged`.
  */
-export function readFrom(store: JobStore, jobId: string): Head | Promise<Head> {
+export function readFrom(
+  store: JobStore,
+  faults: StoreFaults,
+  jobId: string,
+): Head | Promise<Head> {
   let read: ReturnType<JobStore["read"]>;
   try {
     read = store.read(jobId);
   } catch (thrown) {
-    throw away(thrown);
+    throw faults.shown(thrown, jobId);
   }
   if (!read || "cursor" in read) return readable(jobId, read);
   return read.then(
     (record) => readable(jobId, record),
     (thrown: unknown) => {
-      throw away(thrown);
+      throw faults.shown(thrown, jobId);
     },
   );
 }
@@ -157,14 +163,18 @@ function readable(jobId: string, record: JobRecord | undefined): Head {
   return { job: record.job, cursor: record.cursor };
 }
 
-export async function listFrom(store: JobStore, query: JobQuery): Promise<JobPage> {
+/** A page of jobs. The store leaves out damaged ones, which are reported. */
+export async function listFrom(
+  store: JobStore,
+  faults: StoreFaults,
+  query: JobQuery,
+): Promise<JobPage> {
   if (!store.list) throw new WorkflowMonitorError("unsupported", "This store cannot list jobs.");
   try {
-    return await store.list(query);
+    const { damaged = [], ...page } = await store.list(query);
+    for (const error of damaged) faults.note(error, error.jobId);
+    return page;
   } catch (thrown) {
-    throw away(thrown);
+    throw faults.shown(thrown);
   }
 }
-
-const away = (thrown: unknown) =>
-  toMonitorError(thrown, "unavailable", "The store does not answer: try again.");

@@ -1,6 +1,6 @@
 /**
- * What can go wrong, as stable codes. The first five reach publishers (`publish` rejects with them,
- * `shortened` is only reported), the others reach viewers, as an `error` frame and a close code or as a problem document
+ * What can go wrong, as stable codes. The first five and `damaged` reach publishers (`publish` rejects with
+ * them, `shortened` is only reported), the others and `damaged` reach viewers, as an `error` frame and a close code or as a problem document
  * (`protocol.ts` has the table).
  */
 export type ErrorCode =
@@ -17,6 +17,7 @@ export type ErrorCode =
   | "too_many_subscriptions" // jobs of one connection, or subscriptions a second
   | "subscribe_timeout" // a connection that watches nothing
   | "unavailable" // the store or `authorize` did not answer
+  | "damaged" // what the store has of this job cannot be read: the operator has to repair it
   | "draining" // this node is going away
   | "internal";
 

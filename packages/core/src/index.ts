@@ -41,10 +41,10 @@ export type {
 export type { Batch, Cursor, JobPatch, Revision } from "./revision.js";
 export { applyPatch, parseCursor, printCursor } from "./revision.js";
 // ./fold.js
-export type { Announced, JobPage, JobQuery, JobRecord, JobStore } from "./store.js";
+export type { Announced, JobPage, JobQuery, JobRecord, JobStore, StoredPage } from "./store.js";
 export type { MemoryStoreOptions } from "./memory-store.js";
 export { memoryStore } from "./memory-store.js";
-// ./merge.js, ./lane.js, ./ingest.js
+// ./store-faults.js, ./merge.js, ./lane.js, ./ingest.js
 
 // The way to the viewers.
 export type { Frame, FrameType, Mode, Transport, ViewerMessage } from "./protocol.js";

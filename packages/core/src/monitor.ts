@@ -18,6 +18,7 @@ import { type LeaveEvent, RoomManager, type ViewerEvent } from "./rooms.js";
 import { type RunPlan, run, type Work } from "./run.js";
 import type { JobSnapshot } from "./snapshot.js";
 import type { JobPage, JobQuery, JobStore } from "./store.js";
+import { StoreFaults } from "./store-faults.js";
 import { type WatchOptions, watch } from "./watch.js";
 
 export interface WorkflowMonitorOptions {
@@ -66,7 +67,7 @@ export type MonitorEvents = {
   update: UpdateEvent;
   join: ViewerEvent;
   leave: LeaveEvent;
-  /** An event was refused or shortened. */
+  /** An event was refused or shortened, or a job is damaged: at most once a minute for each damaged job. */
   error: WorkflowMonitorError;
 };
 
@@ -91,7 +92,7 @@ export interface WorkflowMonitor {
   attach(engine: WorkflowEngine): () => void;
   /**
    * Resolves to the cursor that contains the event, once the store has it. Rejects with a
-   * WorkflowMonitorError (`refused`, `overloaded`, `conflict`, `closed`); never throws, and is
+   * WorkflowMonitorError (`refused`, `overloaded`, `conflict`, `damaged`, `closed`); never throws, and is
    * marked as handled, so that a host that does not await it is not ended by it.
    */
   publish(event: PublishedEvent): Promise<Cursor>;
@@ -157,12 +158,18 @@ export function createWorkflowMonitor(options: WorkflowMonitorOptions): Workflow
   }
   const limits = resolveLimits(options.limits);
   const listeners = new Listeners<MonitorEvents>(logger);
-  const report = createReport(logger, clock, (error) => listeners.tell("error", error));
+  const tell = (error: WorkflowMonitorError) => listeners.tell("error", error);
+  const faults = new StoreFaults(logger, clock, tell);
+  const reportEvent = createReport(logger, clock, tell);
+  const report = (error: WorkflowMonitorError) => {
+    if (error.code === "damaged") faults.note(error, error.jobId);
+    else reportEvent(error);
+  };
   const frames = { heartbeatMs, present };
   const bodies = new Bodies(frames, presentVersion);
   const sent = { delivered: 0 };
 
-  const shared = { store, clock, logger, limits };
+  const shared = { store, clock, logger, limits, faults };
 
   const ingest = createIngest({
     ...shared,
@@ -191,7 +198,7 @@ export function createWorkflowMonitor(options: WorkflowMonitorOptions): Workflow
   const gate = createGate(authorize, clock, logger);
   const heartbeats = new Heartbeats(clock, heartbeatMs);
   const inFlight = new InFlight({ clock, stallTimeoutMs, limits });
-  const egress = createEgress({ store, rooms, bodies, gate, clock, heartbeats, inFlight, limits });
+  const egress = createEgress({ ...shared, rooms, bodies, gate, heartbeats, inFlight });
 
   const disconnect = store.connection?.((there) => {
     if (rooms.connected(there)) void ingest.verify();
@@ -205,7 +212,7 @@ export function createWorkflowMonitor(options: WorkflowMonitorOptions): Workflow
 
   async function get(jobId: string): Promise<JobSnapshot | undefined> {
     try {
-      const { job, cursor } = await readFrom(store, jobId);
+      const { job, cursor } = await readFrom(store, faults, jobId);
       return toSnapshot(job, cursor);
     } catch (thrown) {
       if ((thrown as WorkflowMonitorError).code === "unknown_job") return undefined;
@@ -273,7 +280,7 @@ export function createWorkflowMonitor(options: WorkflowMonitorOptions): Workflow
       return detach;
     },
 
-    list: (query = {}) => listFrom(store, { limit: 50, ...query }),
+    list: (query = {}) => listFrom(store, faults, { limit: 50, ...query }),
     watch: (jobId, watchOptions = {}) => watch(rooms, jobId, watchOptions, limits.inFlightBytes),
     run: (jobId, plan, work) => run({ publish, former, clock }, jobId, plan, work),
     on: (name, listener) => listeners.on(name, listener),
