@@ -122,7 +122,7 @@ export class Lane {
   }
 
   async #append(batch: Waiting[]): Promise<void> {
-    const { store, limits, faults } = this.#context;
+    const { store, logger, limits, faults } = this.#context;
     const id = batchId();
     const find = () => this.#untilAnswered(() => store.find(this.jobId, id));
     /** What an append of unknown outcome would have stored. */
@@ -159,6 +159,7 @@ export class Lane {
         // Nobody knows whether it is stored, or still will be. Only if not, it is appended again.
         attempted = folded;
         this.#headIsOld = true;
+        logger.debug({ jobId: this.jobId }, "append failed: looking it up");
         await this.#pause(thrown, failures);
         failures += 1;
         continue;
