@@ -36,7 +36,7 @@ export function fileLogger(file: string): Logger {
       tell({ tell: "unknown outcome", jobId: String(context.jobId) });
   };
   return {
-    debug: () => {},
+    debug: write("debug"),
     info(context, message) {
       if (message !== "viewer disconnected") write("info")(context, message);
     },

@@ -1,14 +1,22 @@
 import {
   allowAll,
   createWorkflowMonitor,
+  type JobStore,
   type JobSummary,
   memoryStore,
 } from "@org/workflow-monitor";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { Listing, type MaySee } from "../../packages/core/src/listing.js";
+import { StoreFaults } from "../../packages/core/src/store-faults.js";
 import { Turns } from "../../packages/core/src/turns.js";
 import { ManualClock, turns } from "../support/clock.js";
+import { recorder } from "../support/server.js";
 import { countingStore } from "../support/stores.js";
+
+function listingOf(store: JobStore, clock: ManualClock): Listing {
+  const faults = new StoreFaults(recorder().logger, clock, () => {});
+  return new Listing({ store, faults, clock, turns: new Turns(clock) });
+}
 
 async function filled(count: number) {
   const clock = new ManualClock();
@@ -22,7 +30,7 @@ async function filled(count: number) {
         monitor.publish({ type: "job", jobId: `job-${n + at}`, timestamp: timestamp + n + at }),
       ),
     );
-  const listing = new Listing(store, clock, new Turns(clock));
+  const listing = listingOf(store, clock);
   const page = (maySee: MaySee, limit = 20) => listing.page({ limit }, maySee, () => false);
   return { clock, counts, monitor, page };
 }
@@ -120,7 +128,7 @@ test("[S18] lists that search far ask the store one at a time", async () => {
   const { store } = countingStore();
   let reading = 0;
   let most = 0;
-  const listing = new Listing(
+  const listing = listingOf(
     {
       ...store,
       async list({ limit, after }) {
@@ -137,7 +145,6 @@ test("[S18] lists that search far ask the store one at a time", async () => {
       },
     },
     clock,
-    new Turns(clock),
   );
   const all = Array.from({ length: 5 }, () =>
     listing.page(
@@ -154,7 +161,7 @@ test("[S18] a store that does not answer one search holds up the others for 5 s"
   const clock = new ManualClock();
   let reads = 0;
   const next = { createdAt: "5", jobId: "" };
-  const listing = new Listing(
+  const listing = listingOf(
     {
       ...memoryStore(),
       async list({ after }) {
@@ -164,7 +171,6 @@ test("[S18] a store that does not answer one search holds up the others for 5 s"
       },
     },
     clock,
-    new Turns(clock),
   );
   const page = () =>
     listing.page(

@@ -160,13 +160,25 @@ test("[R15] a job that is run again after its time to read is its next run", asy
   await monitor.close();
 });
 
-test("what a store says of its failure is told as far as a close frame has room for it", async () => {
+test("an error of a store is told as far as a close frame has room for it", async () => {
   const message = `${"ü".repeat(61)}€€`; // its 123rd byte is in the middle of a character
-  const failing = () => Promise.reject(new WorkflowMonitorError("unavailable", message));
+  const failing = () => Promise.reject(new WorkflowMonitorError("internal", message));
   const server = await startServer({ store: { ...memoryStore(), read: failing } });
   const viewer = connect(server.wsUrl("job"));
-  expect(await viewer.expect("error")).toMatchObject({ code: "unavailable", message });
-  expect(await viewer.closed).toEqual({ code: 1013, reason: "ü".repeat(61) });
+  expect(await viewer.expect("error")).toMatchObject({ code: "internal", message });
+  expect(await viewer.closed).toEqual({ code: 1011, reason: "ü".repeat(61) });
+});
+
+test("[D12] viewers do not read why a store is unavailable: it is for the log", async () => {
+  const secret = "Redis refuses a command (NOPERM …): see 10.0.0.7.";
+  const failing = () => Promise.reject(new WorkflowMonitorError("unavailable", secret));
+  const server = await startServer({ store: { ...memoryStore(), read: failing, list: failing } });
+  const viewer = connect(server.wsUrl("job"));
+  const told = { code: "unavailable", message: "The store does not answer: try again." };
+  expect(await viewer.expect("error")).toMatchObject(told);
+  for (const path of ["/jobs", "/jobs/job", "/jobs/job/events"])
+    expect((await server.get(path)).text).toContain(told.message);
+  expect(server.lines.map(({ message }) => message)).toContain(`the store fails: ${secret}`);
 });
 
 test("a watch can be left while it waits, and leaves its seat", async () => {

@@ -262,7 +262,7 @@ describe.skipIf(withoutRedis)("hostile names", () => {
     const before = await whole(store);
     const half = { stage: "a\ud83d", name: "half" } as StageSnapshot;
     const bad = changeOf(first.job, { ...first.job, stages: [...stages.slice(1), half] });
-    await expect(store.append("j", cursor, bad)).rejects.toMatchObject({ code: "unavailable" });
+    await expect(store.append("j", cursor, bad)).rejects.toMatchObject({ code: "damaged" });
     expect(await store.find("j", bad.id)).toBeUndefined();
     expect(await whole(store)).toEqual(before);
     expect((await append(store, cursor, batchOf("j", 1))).revision).toBe(2);

@@ -1,6 +1,6 @@
 import type { AuthorizeRequest, Gate } from "./authorize.js";
 import type { Bodies, JobBody } from "./bodies.js";
-import { storeAway, unknownJob, WorkflowMonitorError } from "./errors.js";
+import { unknownJob, WorkflowMonitorError } from "./errors.js";
 import { type Codec, encodeHeartbeat, type FrameOptions } from "./frames.js";
 import type { Heartbeats } from "./heartbeats.js";
 import type { Clock, Logger } from "./host.js";
@@ -14,6 +14,7 @@ import type { RoomManager } from "./rooms.js";
 import type { Member, Seat } from "./seat.js";
 import type { JobState } from "./snapshot.js";
 import type { JobQuery, JobRecord, JobStore } from "./store.js";
+import type { StoreFaults } from "./store-faults.js";
 import type { Turns } from "./turns.js";
 
 /** A request for one job. */
@@ -56,6 +57,7 @@ export interface Egress {
 
 export interface EgressOptions {
   store: JobStore;
+  faults: StoreFaults;
   listing: Listing;
   rooms: RoomManager;
   frames: FrameOptions;
@@ -70,14 +72,14 @@ export interface EgressOptions {
 }
 
 export function createEgress(options: EgressOptions): Egress {
-  const { store, listing, rooms, frames, bodies, gate, clock, turns, logger } = options;
+  const { store, faults, listing, rooms, frames, bodies, gate, clock, turns, logger } = options;
   const { heartbeats, inFlight, limits } = options;
   const encodeList = createListEncoder({
     frames,
     bodies,
     logger,
     turns,
-    read: (jobId) => readFrom(store, jobId),
+    read: (jobId) => readFrom(store, faults, jobId),
   });
   /** Connections of one tick of the wheel share a frame. */
   let lastBeat: { codec: Codec; at: number; stale: boolean; bytes: Buffer } | undefined;
@@ -97,7 +99,7 @@ export function createEgress(options: EgressOptions): Egress {
     admitted: boolean,
   ): JobBody | Promise<JobBody> {
     if (!admitted) throw unknownJob(jobId);
-    const read = readFrom(store, jobId);
+    const read = readFrom(store, faults, jobId);
     if ("job" in read) return body(read);
     return gate.wait(read).then(body, (error: WorkflowMonitorError) => {
       const shown = error.code === "unavailable" ? rooms.body(jobId, after) : undefined;
@@ -179,20 +181,24 @@ interface Head {
 
 /**
  * The head of a job that may be read; at once when the store answers at once. Throws or rejects
- * `unknown_job` or `unavailable`.
+ * `unknown_job`, `unavailable` or `damaged`.
  */
-export function readFrom(store: JobStore, jobId: string): Head | Promise<Head> {
+export function readFrom(
+  store: JobStore,
+  faults: StoreFaults,
+  jobId: string,
+): Head | Promise<Head> {
   let read: ReturnType<JobStore["read"]>;
   try {
     read = store.read(jobId);
   } catch (thrown) {
-    throw storeAway(thrown);
+    throw faults.shown(thrown, jobId);
   }
   if (!read || "cursor" in read) return readable(jobId, read);
   return read.then(
     (record) => readable(jobId, record),
     (thrown: unknown) => {
-      throw storeAway(thrown);
+      throw faults.shown(thrown, jobId);
     },
   );
 }

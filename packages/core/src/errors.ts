@@ -1,6 +1,6 @@
 /**
- * What can go wrong, as stable codes. The first five reach publishers (`publish` rejects with them,
- * `shortened` is only reported), the others reach viewers, as an `error` frame and a close code or as a problem document
+ * What can go wrong, as stable codes. The first five and `damaged` reach publishers (`publish` rejects with
+ * them, `shortened` is only reported), the others and `damaged` reach viewers, as an `error` frame and a close code or as a problem document
  * (`protocol.ts` has the table).
  */
 export type ErrorCode =
@@ -18,6 +18,7 @@ export type ErrorCode =
   | "too_many_messages" // of one connection
   | "subscribe_timeout" // a connection that watches nothing
   | "unavailable" // the store or `authorize` did not answer
+  | "damaged" // what the store has of this job cannot be read: the operator has to repair it
   | "draining" // this node is going away
   | "internal";
 
@@ -62,10 +63,6 @@ export function toMonitorError(
   }
   return new WorkflowMonitorError(fallback, message, { cause: thrown });
 }
-
-/** What went wrong in a store, as viewers are told. */
-export const storeAway = (thrown: unknown): WorkflowMonitorError =>
-  toMonitorError(thrown, "unavailable", "The store does not answer: try again.");
 
 /** The answer to whoever asks for a job that is not there, and to whoever may not see it: no difference. */
 export const unknownJob = (jobId: string): WorkflowMonitorError =>

@@ -55,7 +55,7 @@ export type {
 // ./job-log.js, ./job-order.js
 export type { MemoryStoreOptions } from "./memory-store.js";
 export { memoryStore } from "./memory-store.js";
-// ./merge.js, ./lane.js, ./ingest.js
+// ./store-faults.js, ./merge.js, ./lane.js, ./ingest.js
 
 // The way to the viewers.
 export type { Frame, FrameType, Mode, Transport, ViewerMessage } from "./protocol.js";

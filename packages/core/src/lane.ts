@@ -8,6 +8,7 @@ import { merge } from "./merge.js";
 import { type Cursor, ORIGIN, sameCursor } from "./revision.js";
 import type { JobState } from "./snapshot.js";
 import type { JobRecord, JobStore } from "./store.js";
+import type { StoreFaults } from "./store-faults.js";
 import type { Turns } from "./turns.js";
 
 export interface LaneContext {
@@ -15,6 +16,7 @@ export interface LaneContext {
   clock: Clock;
   turns: Turns;
   logger: Logger;
+  faults: StoreFaults;
   limits: Limits;
   retainMs: number;
   abandonMs: number;
@@ -98,7 +100,8 @@ export class Lane {
         if (batch.length > 0) await this.#append(batch);
       } catch (thrown) {
         const error = toMonitorError(thrown, "internal", "The event could not be stored.");
-        for (const waiting of batch) waiting.settle(error);
+        const rejected = error.code === "damaged" ? [...batch, ...this.#forget()] : batch;
+        for (const waiting of rejected) waiting.settle(error);
       }
       // Of a job that is over the store decides how long it is remembered.
       if (this.#head?.job?.done) this.#head = undefined;
@@ -135,13 +138,21 @@ export class Lane {
     return { count, looked };
   }
 
+  /** Drops what was read of the log and empties the queue, which it returns: the next event reads anew. SPEC R20. */
+  #forget(): Waiting[] {
+    this.#head = undefined;
+    this.#ids = undefined;
+    return this.queue.splice(0);
+  }
+
   async #append(batch: Waiting[]): Promise<void> {
-    const { store, limits } = this.#context;
+    const { store, logger, limits, faults } = this.#context;
     const id = batchId();
     const find = () => this.#untilAnswered(() => store.find(this.jobId, id));
     /** What an append of unknown outcome would have stored. */
     let attempted: Folded | undefined;
-    for (let conflicts = 0; conflicts < MAX_CONFLICTS; conflicts++) {
+    let failures = 0;
+    for (let conflicts = 0; conflicts < MAX_CONFLICTS; ) {
       if (this.#context.closing.aborted) throw closedError();
       // Before the read, which may bring back a lost job in a log without its batches …
       const before = attempted && (await find());
@@ -158,6 +169,7 @@ export class Lane {
         // Nothing is compared when nothing is appended: others may have moved the head meanwhile.
         if (cached && !(await this.#isHead(head.cursor))) {
           this.#headIsOld = true;
+          conflicts += 1;
           continue;
         }
         if (job && head.cursor && !head.expired) this.#acknowledge(job, head.cursor, job.updatedAt);
@@ -169,14 +181,15 @@ export class Lane {
       try {
         cursor = await store.append(this.jobId, head.cursor, { id, revisions, job, ttlMs });
       } catch (thrown) {
-        if (isClosed(thrown)) throw closedError();
-        const context = { jobId: this.jobId, err: thrown };
-        this.#context.logger.warn(context, "append failed: looking it up");
         // Nobody knows whether it is stored, or still will be. Only if not, it is appended again.
         attempted = folded;
         this.#headIsOld = true;
+        logger.debug({ jobId: this.jobId }, "append failed: looking it up");
+        await this.#pause(thrown, failures);
+        failures += 1;
         continue;
       }
+      if (failures > 0) faults.over();
       if (cursor) {
         this.#acknowledge(job, cursor);
         this.#head = { job, cursor, expired: false, ids: NO_IDS };
@@ -185,6 +198,7 @@ export class Lane {
       }
       this.#headIsOld = true;
       await this.#sleep(Math.random() * Math.min(2 ** conflicts, 100));
+      conflicts += 1;
     }
     const message = `Other publishers of this job came first ${MAX_CONFLICTS} times: publish again.`;
     throw new WorkflowMonitorError("conflict", message, { jobId: this.jobId });
@@ -268,12 +282,18 @@ export class Lane {
 
   /** What the store has, after it has got back what it acknowledged to this lane and lost. */
   async #readStore(after: Cursor | undefined): Promise<JobRecord | undefined> {
-    for (let conflicts = 0; ; conflicts++) {
+    for (let conflicts = 0, failures = 0; ; ) {
       const record = await this.#ask(after);
       const known = this.#acknowledged;
       if (!known || this.#context.clock.monotonic() >= known.until) return record;
       if (conflicts === MAX_CONFLICTS || (record && contains(record, known.cursor))) return record;
-      await this.#carry(known, record);
+      try {
+        await this.#carry(known, record);
+        conflicts += 1;
+      } catch (thrown) {
+        await this.#pause(thrown, failures);
+        failures += 1;
+      }
     }
   }
 
@@ -290,15 +310,10 @@ export class Lane {
     const job = theirs ? merge(told, theirs) : told;
     const { ttlMs } = this.#lifetime(job);
     const batch = { id: batchId(), revisions: [], job, ttlMs, carries: known.cursor };
-    try {
-      const cursor = await store.append(this.jobId, base, batch);
-      if (!cursor) return;
-      this.#acknowledge(job, cursor);
-      logger.warn({ jobId: this.jobId, cursor, carries: known.cursor }, "brought back a lost job");
-    } catch (thrown) {
-      if (isClosed(thrown)) throw closedError();
-      logger.warn({ jobId: this.jobId, err: thrown }, "bringing back a lost job failed");
-    }
+    const cursor = await store.append(this.jobId, base, batch);
+    if (!cursor) return;
+    this.#acknowledge(job, cursor);
+    logger.warn({ jobId: this.jobId, cursor, carries: known.cursor }, "brought back a lost job");
   }
 
   // ── the store, whenever it answers ─────────────────────────────────────────────────────────────
@@ -314,16 +329,28 @@ export class Lane {
 
   /** Asks the store until it answers: events wait while it is away. */
   async #untilAnswered<T>(ask: () => T | Promise<T>): Promise<T> {
-    for (let wait = BACKOFF_MS.first; ; wait = Math.min(2 * wait, BACKOFF_MS.most)) {
+    for (let failures = 0; ; failures++) {
       if (this.#context.closing.aborted) throw closedError();
       try {
-        return await ask();
+        const answer = await ask();
+        if (failures > 0) this.#context.faults.over();
+        return answer;
       } catch (thrown) {
-        if (isClosed(thrown)) throw closedError();
-        this.#context.logger.warn({ jobId: this.jobId, err: thrown }, "the store does not answer");
-        await this.#sleep(wait * (0.5 + Math.random() / 2));
+        await this.#pause(thrown, failures);
       }
     }
+  }
+
+  /**
+   * Waits after a failed call, the longer the more have failed before. Throws instead where waiting does not
+   * help: the monitor or the store is closed, or the job's data cannot be read.
+   */
+  async #pause(thrown: unknown, failures: number): Promise<void> {
+    const error = this.#context.faults.note(thrown, this.jobId);
+    if (error.code === "closed" || this.#context.closing.aborted) throw closedError();
+    if (error.code === "damaged") throw error;
+    const wait = Math.min(BACKOFF_MS.first * 2 ** failures, BACKOFF_MS.most);
+    await this.#sleep(wait * (0.5 + Math.random() / 2));
   }
 
   /** Ends early when the store is back, or the monitor closes. */
@@ -345,8 +372,6 @@ export class Lane {
 const PROCESS = randomBytes(12).toString("base64url");
 let batches = 0;
 const batchId = (): string => `${PROCESS}.${(++batches).toString(36)}`;
-
-const isClosed = (thrown: unknown) => toMonitorError(thrown, "internal", "").code === "closed";
 
 /** Whether what a store has goes back to, or beyond, what it acknowledged. */
 function contains({ cursor, carried = [] }: JobRecord, known: Cursor): boolean {

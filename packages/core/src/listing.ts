@@ -1,9 +1,10 @@
 import { randomBytes } from "node:crypto";
-import { storeAway, WorkflowMonitorError } from "./errors.js";
+import { WorkflowMonitorError } from "./errors.js";
 import type { Clock } from "./host.js";
 import { openPlace, sealPlace } from "./page-cursor.js";
 import type { JobSummary } from "./snapshot.js";
 import type { JobPage, JobQuery, JobStore, ListPlace, ListQuery, ListSlice } from "./store.js";
+import type { StoreFaults } from "./store-faults.js";
 import type { Turns } from "./turns.js";
 
 /** Whether a row may be shown. Throws or rejects a WorkflowMonitorError. */
@@ -22,12 +23,20 @@ const NEXT_READ_MS = 5_000;
 /** Questions that wait for their answer at a time. */
 const ASKED_AT_ONCE = 64;
 
+export interface ListingOptions {
+  store: JobStore;
+  faults: StoreFaults;
+  clock: Clock;
+  turns: Turns;
+}
+
 /**
  * Pages of jobs, of rows that may be seen. The store is asked slice by slice until a page is full and
  * one more row is known, so that `next` tells of nothing but rows that may be seen.
  */
 export class Listing {
   readonly #store: JobStore;
+  readonly #faults: StoreFaults;
   readonly #clock: Clock;
   readonly #turns: Turns;
   /** The last read of those that go beyond the first slice of their page. */
@@ -35,8 +44,9 @@ export class Listing {
   /** Of a store that has none. */
   readonly #ownSecret = randomBytes(32);
 
-  constructor(store: JobStore, clock: Clock, turns: Turns) {
+  constructor({ store, faults, clock, turns }: ListingOptions) {
     this.#store = store;
+    this.#faults = faults;
     this.#clock = clock;
     this.#turns = turns;
   }
@@ -96,9 +106,11 @@ export class Listing {
     if (!this.#store.list)
       throw new WorkflowMonitorError("unsupported", "This store cannot list jobs.");
     try {
-      return await this.#store.list(query);
+      const slice = await this.#store.list(query);
+      for (const error of slice.damaged ?? []) this.#faults.note(error, error.jobId);
+      return slice;
     } catch (thrown) {
-      throw storeAway(thrown);
+      throw this.#faults.shown(thrown);
     }
   }
 
@@ -163,7 +175,7 @@ export class Listing {
     try {
       return (await this.#store.secret?.()) ?? this.#ownSecret;
     } catch (thrown) {
-      throw storeAway(thrown);
+      throw this.#faults.shown(thrown);
     }
   }
 }

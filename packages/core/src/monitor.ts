@@ -19,6 +19,7 @@ import { type LeaveEvent, RoomManager, type ViewerEvent } from "./rooms.js";
 import { type RunPlan, run, type Work } from "./run.js";
 import type { JobSnapshot } from "./snapshot.js";
 import type { JobPage, JobQuery, JobStore } from "./store.js";
+import { StoreFaults } from "./store-faults.js";
 import { Turns } from "./turns.js";
 import { type WatchOptions, watch } from "./watch.js";
 
@@ -73,7 +74,7 @@ export type MonitorEvents = {
   update: UpdateEvent;
   join: ViewerEvent;
   leave: LeaveEvent;
-  /** An event was refused or shortened. */
+  /** An event was refused or shortened, or a job is damaged: at most once a minute for each damaged job. */
   error: WorkflowMonitorError;
 };
 
@@ -100,7 +101,7 @@ export interface WorkflowMonitor {
   attach(engine: WorkflowEngine): () => void;
   /**
    * Resolves to the cursor that contains the event, once the store has it. Rejects with a
-   * WorkflowMonitorError (`refused`, `overloaded`, `conflict`, `closed`); never throws, and is
+   * WorkflowMonitorError (`refused`, `overloaded`, `conflict`, `damaged`, `closed`); never throws, and is
    * marked as handled, so that a host that does not await it is not ended by it.
    */
   publish(event: PublishedEvent): Promise<Cursor>;
@@ -173,13 +174,19 @@ export function createWorkflowMonitor(options: WorkflowMonitorOptions): Workflow
   }
   const limits = resolveLimits(options.limits);
   const listeners = new Listeners<MonitorEvents>(logger);
-  const report = createReport(logger, clock, (error) => listeners.tell("error", error));
+  const tell = (error: WorkflowMonitorError) => listeners.tell("error", error);
+  const faults = new StoreFaults(logger, clock, tell);
+  const reportEvent = createReport(logger, clock, tell);
+  const report = (error: WorkflowMonitorError) => {
+    if (error.code === "damaged") faults.note(error, error.jobId);
+    else reportEvent(error);
+  };
   const frames = { heartbeatMs, present };
   const bodies = new Bodies(frames, presentVersion);
   const sent = { delivered: 0 };
 
   const turns = new Turns(clock);
-  const shared = { store, clock, turns, logger, limits };
+  const shared = { store, faults, clock, turns, logger, limits };
 
   const ingest = createIngest({
     ...shared,
@@ -208,7 +215,7 @@ export function createWorkflowMonitor(options: WorkflowMonitorOptions): Workflow
   const gate = createGate(authorize, clock, logger);
   const heartbeats = new Heartbeats(clock, heartbeatMs);
   const inFlight = new InFlight({ clock, stallTimeoutMs, limits });
-  const listing = new Listing(store, clock, turns);
+  const listing = new Listing({ store, faults, clock, turns });
   const viewing = { rooms, listing, frames, bodies, gate, heartbeats, inFlight };
   const egress = createEgress({ ...shared, ...viewing });
 
@@ -224,7 +231,7 @@ export function createWorkflowMonitor(options: WorkflowMonitorOptions): Workflow
 
   async function get(jobId: string): Promise<JobSnapshot | undefined> {
     try {
-      const { job, cursor } = await readFrom(store, jobId);
+      const { job, cursor } = await readFrom(store, faults, jobId);
       return toSnapshot(job, cursor);
     } catch (thrown) {
       if ((thrown as WorkflowMonitorError).code === "unknown_job") return undefined;

@@ -23,6 +23,7 @@ export const refusals: Readonly<Record<ErrorCode, Refusal>> = {
   overloaded: { close: CloseCode.overloaded, httpStatus: 503, retryable: true },
   conflict: { close: CloseCode.overloaded, httpStatus: 503, retryable: true },
   unavailable: { close: CloseCode.overloaded, httpStatus: 503, retryable: true },
+  damaged: { close: CloseCode.internal, httpStatus: 500, retryable: true },
   draining: { close: CloseCode.restarting, httpStatus: 503, retryable: true },
   closed: { close: CloseCode.restarting, httpStatus: 503, retryable: true },
   internal: { close: CloseCode.internal, httpStatus: 500, retryable: true },

@@ -1,15 +1,16 @@
 import { unknownJob, WorkflowMonitorError } from "./errors.js";
 import { encodeEvent, type FrameOptions } from "./frames.js";
 import { History } from "./history.js";
-import type { Clock, Logger } from "./host.js";
+import type { Clock } from "./host.js";
 import { applyPatch, type Cursor, ORIGIN, type Revision } from "./revision.js";
 import type { JobState } from "./snapshot.js";
 import type { Announced, JobRecord, JobStore } from "./store.js";
+import type { StoreFaults } from "./store-faults.js";
 
 export interface ReplicaContext {
   store: JobStore;
   clock: Clock;
-  logger: Logger;
+  faults: StoreFaults;
   limits: { historyBytes: number };
   frames: FrameOptions;
   stallTimeoutMs: number;
@@ -24,11 +25,11 @@ export interface ReplicaListener {
   advanced(revisions: readonly Revision[], jobs: readonly JobState[]): void;
   /** The head moved in another way: who stood at the former one has to be brought to this. */
   jumped(): void;
-  /** The job has been gone from the store for a minute. */
-  vanished(): void;
+  /** For a minute the store has not had the job, or could not read it. `error` says which. */
+  vanished(error: WorkflowMonitorError): void;
 }
 
-type TimerName = "check" | "again" | "vanish" | "refresh";
+type TimerName = "check" | "again" | "hint" | "vanish" | "refresh";
 
 const MAX_NOTES = 1_000;
 const READ_AGAIN_MS = 1_000;
@@ -51,15 +52,17 @@ export class Replica {
   #closed = false;
   /** Announcements that come while the store is being read; undefined while it is not. */
   #waiting: Announced[] | undefined;
-  /** They were too many, or the connection came back meanwhile: read once more. */
+  /** The connection came back meanwhile: read once more. */
   #readOnceMore = false;
-  /** Both resolve to whether the store answered. */
-  #repairing: Promise<boolean> | undefined;
-  #refreshing: Promise<boolean> | undefined;
+  /** Both resolve to what failed. */
+  #repairing: Promise<WorkflowMonitorError | undefined> | undefined;
+  #refreshing: Promise<WorkflowMonitorError | undefined> | undefined;
+  /** When a read found nothing new, unless a later one did. */
+  #fruitlessAt = Number.NEGATIVE_INFINITY;
   #refreshedAt = Number.NEGATIVE_INFINITY;
   /** Numbers of the last read begun and of the last one done. */
   readonly #reads = { begun: 0, done: 0 };
-  /** Since when the store does not have the job. */
+  /** Since when the store does not have the job, or cannot read it. */
   #missingSince: number | undefined;
   readonly #timers = new Map<TimerName, () => void>();
 
@@ -144,16 +147,15 @@ export class Replica {
    * A cursor that is ahead of the head or of another epoch: another node may know more, so the store
    * is asked, once for everybody and at most once a second. Resolves when it is known, or when a
    * read that began after `readsBegun` did not know it either: then it is nobody's. Rejects with
-   * `unavailable` when nobody can tell: within an epoch nobody is sent back.
+   * `unavailable` or `damaged` when nobody can tell: within an epoch nobody is sent back.
    */
   async catchUpTo(cursor: Cursor, readsBegun: number): Promise<void> {
     while (!this.#closed && !this.#reaches(cursor) && this.#reads.done <= readsBegun) {
       this.#refreshing ??= this.#refresh().finally(() => {
         this.#refreshing = undefined;
       });
-      if (!(await this.#refreshing) && !this.#closed) {
-        throw new WorkflowMonitorError("unavailable", "The store does not answer: try again.");
-      }
+      const failure = await this.#refreshing;
+      if (failure && !this.#closed) throw failure;
     }
     const ahead = cursor.epoch === this.#cursor.epoch && !this.#reaches(cursor);
     if (ahead && this.#missingSince !== undefined) {
@@ -161,7 +163,7 @@ export class Replica {
     }
   }
 
-  async #refresh(): Promise<boolean> {
+  async #refresh(): Promise<WorkflowMonitorError | undefined> {
     const { clock } = this.#context;
     const wait = this.#refreshedAt + READ_AGAIN_MS - clock.monotonic();
     // Does not end when this closes: who waits is told by the room.
@@ -171,36 +173,54 @@ export class Replica {
   }
 
   /** Reads what announcements did not bring. One read at a time. */
-  #repair(): Promise<boolean> {
+  #repair(): Promise<WorkflowMonitorError | undefined> {
     this.#repairing ??= this.#readAndTake();
     return this.#repairing;
   }
 
-  async #readAndTake(): Promise<boolean> {
+  async #readAndTake(): Promise<WorkflowMonitorError | undefined> {
     this.#waiting = [];
-    let answered = false;
+    const before = this.#cursor;
+    let record: JobRecord | undefined;
+    let failure: WorkflowMonitorError | undefined;
     try {
-      const record = await this.#read(this.#cursor);
-      answered = true;
-      if (this.#closed) return answered;
-      if (record && !record.expired) this.#take(record);
-      else this.#missing();
+      record = await this.#read(before);
     } catch (thrown) {
-      if (this.#closed) return answered;
-      this.#context.logger.warn({ jobId: this.#jobId, err: thrown }, "the store does not answer");
-      this.#setTimer("again", READ_AGAIN_MS, () => void this.#repair());
+      failure = thrown as WorkflowMonitorError;
     }
+    if (this.#closed) return failure;
+    if (failure?.code === "damaged") this.#missing(failure);
+    else if (failure) this.#setTimer("again", READ_AGAIN_MS, () => void this.#repair());
+    else if (record && !record.expired) this.#take(record);
+    else this.#missing(unknownJob(this.#jobId));
+    const { clock } = this.#context;
+    this.#fruitlessAt = this.#cursor === before ? clock.monotonic() : Number.NEGATIVE_INFINITY;
     this.#repairing = undefined;
     this.#hearWaiting();
-    return answered;
+    return failure;
+  }
+
+  /**
+   * Reads for an announcement that does not follow. It may be false: after a read that found nothing new, the
+   * next one waits for a second. SPEC D13.
+   */
+  #hint(): void {
+    const wait = this.#fruitlessAt + READ_AGAIN_MS - this.#context.clock.monotonic();
+    if (wait <= 0) void this.#repair();
+    else if (!this.#timers.has("hint")) this.#setTimer("hint", wait, () => void this.#repair());
   }
 
   async #read(after?: Cursor): Promise<JobRecord | undefined> {
+    const { store, faults } = this.#context;
     this.#reads.begun += 1;
     const number = this.#reads.begun;
-    const record = await this.#context.store.read(this.#jobId, after);
-    this.#reads.done = number;
-    return record;
+    try {
+      const record = await store.read(this.#jobId, after);
+      this.#reads.done = number;
+      return record;
+    } catch (thrown) {
+      throw faults.shown(thrown, this.#jobId);
+    }
   }
 
   #existing(record: JobRecord | undefined): JobRecord {
@@ -210,17 +230,23 @@ export class Replica {
   }
 
   async #follow(): Promise<void> {
+    const { store, faults } = this.#context;
     this.#waiting = [];
-    const unfollow = await this.#context.store.follow(this.#jobId, (batch) => this.#hear(batch));
-    if (this.#closed) unfollow();
-    else this.#unfollow = unfollow;
+    try {
+      const unfollow = await store.follow(this.#jobId, (batch) => this.#hear(batch));
+      if (this.#closed) unfollow();
+      else this.#unfollow = unfollow;
+    } catch (thrown) {
+      throw faults.shown(thrown, this.#jobId);
+    }
   }
 
   #hear(batch: Announced): void {
     if (this.#closed) return;
     if (!this.#waiting) this.#hearBatch(batch);
     else if (this.#waiting.length < MAX_NOTES) this.#waiting.push(batch);
-    else this.#readOnceMore = true;
+    // The last one stands for those before it: it does not follow, unless the read covers it.
+    else this.#waiting[MAX_NOTES - 1] = batch;
   }
 
   #hearWaiting(): void {
@@ -237,7 +263,7 @@ export class Replica {
     if (sameEpoch && cursor.revision <= this.#cursor.revision) return; // covered by what was read
     const follows = sameEpoch && cursor.revision - revisions.length === this.#cursor.revision;
     if (follows) this.#advance(cursor, revisions);
-    else void this.#repair();
+    else this.#hint();
   }
 
   #advance(cursor: Cursor, announced: readonly Revision[]): void {
@@ -275,12 +301,12 @@ export class Replica {
     this.#listener.jumped();
   }
 
-  /** The store lost it, or its time is over. A publisher may bring it back. SPEC R15. */
-  #missing(): void {
+  /** The store lost it or cannot read it, or its time is over. A publisher may bring it back. SPEC R15, R20. */
+  #missing(error: WorkflowMonitorError): void {
     const now = this.#context.clock.monotonic();
     this.#missingSince ??= now;
     const rest = this.#missingSince + VANISHED_MS - now;
-    if (rest <= 0) this.#listener.vanished();
+    if (rest <= 0) this.#listener.vanished(error);
     // It may be back unheard: what is read then decides.
     else this.#setTimer("vanish", rest, () => void this.#repair());
   }

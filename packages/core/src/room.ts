@@ -1,5 +1,5 @@
 import type { Bodies, JobBody } from "./bodies.js";
-import { draining, unknownJob, WorkflowMonitorError } from "./errors.js";
+import { draining, WorkflowMonitorError } from "./errors.js";
 import {
   type Codec,
   encode,
@@ -9,6 +9,7 @@ import {
   encodeSnapshot,
   updateText,
 } from "./frames.js";
+import type { Logger } from "./host.js";
 import type { Limits } from "./limits.js";
 import { CloseCode } from "./protocol.js";
 import { refusals } from "./refusals.js";
@@ -29,6 +30,7 @@ import { type Turns, WRITE_BYTES } from "./turns.js";
 
 /** What rooms need of their node. */
 export interface RoomContext extends ReplicaContext {
+  logger: Logger;
   limits: Limits;
   bodies: Bodies;
   turns: Turns;
@@ -87,8 +89,7 @@ export class Room implements SeatOwner {
     this.#replica = new Replica(jobId, context, {
       advanced: (revisions, jobs) => this.#guarded(() => this.#flush(revisions, jobs)),
       jumped: () => this.#guarded(() => this.#moveAll()),
-      vanished: () => {
-        const error = unknownJob(jobId);
+      vanished: (error) => {
         this.endAll(error);
         this.close(error);
       },

@@ -1,3 +1,4 @@
+import type { WorkflowMonitorError } from "./errors.js";
 import type { Batch, Cursor, Revision } from "./revision.js";
 import type { JobState, JobSummary } from "./snapshot.js";
 import type { Status } from "./status.js";
@@ -28,6 +29,7 @@ export interface JobRecord {
 /** What `follow` tells: a batch, and the cursor after it. */
 export interface Announced {
   cursor: Cursor;
+  /** None: there may be something to read. Followers believe revisions, and check a cursor without them by reading. */
   revisions: Revision[];
   /** The batch's id. */
   id: string;
@@ -68,6 +70,8 @@ export interface ListSlice {
   jobs: JobSummary[];
   /** Where to go on; null: no job comes after these. */
   next: ListPlace | null;
+  /** An error for each job that belongs here and cannot be read. */
+  damaged?: readonly WorkflowMonitorError[];
 }
 
 /**
@@ -77,6 +81,11 @@ export interface ListSlice {
  * An epoch is one life of a stored log. A store that lost a log, or may have, shows what it still has
  * as the base of a new epoch; a publisher that knows more carries its own state into another one. The
  * log is gone then, the job's state is not.
+ *
+ * A store that is away, or refuses a call for now, rejects with any error, best a WorkflowMonitorError of code
+ * `unavailable` whose message tells the operator what to do: publishers wait and try again. A job whose stored
+ * data cannot be read is `damaged`, an error that names it and says how to repair it: it costs that job only.
+ * SPEC R20.
  */
 export interface JobStore {
   /**
@@ -98,8 +107,10 @@ export interface JobStore {
    */
   find(jobId: string, batchId: string): Promise<Cursor | undefined>;
   /**
-   * Resolves when live: what is appended afterwards is announced. May lose, repeat or reorder. The
-   * function that it resolves to stops it.
+   * Resolves when live: what is appended afterwards is announced. May lose, repeat or reorder. Viewers get the
+   * revisions as they are announced, so a store passes on only those that come from a writer of the log, and
+   * leaves them out otherwise. It may need a read of the epoch, after `follow` resolved, to know its writers. SPEC
+   * D13. The function that it resolves to stops it.
    */
   follow(jobId: string, listener: (batch: Announced) => void): Promise<() => void>;
   /**

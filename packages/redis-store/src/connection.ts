@@ -1,18 +1,23 @@
 import { type Logger, WorkflowMonitorError } from "@org/workflow-monitor";
 import { Command, Redis, type RedisOptions } from "ioredis";
+import { isDamage, remedyFor, wordsOf } from "./replies.js";
 import type { Script } from "./scripts.js";
+import type { Warnings } from "./warnings.js";
 
 export interface ConnectionOptions {
   url: string | undefined;
   redis: RedisOptions | undefined;
   timeoutMs: number;
   logger: Logger;
+  warnings: Warnings;
 }
 
 /** What scripts answer. */
 type Reply = string | number | null | Reply[];
 
 const RETRY_MS = { first: 50, most: 2_000 };
+/** How long a Redis that does not let write is stayed with before it is left again. */
+const STAY_MS = { first: 1_000, most: 30_000 };
 
 /**
  * Two connections to one Redis, one for commands and one that subscribes. It is there when both are,
@@ -38,6 +43,10 @@ export class Connection {
   #starting: Promise<unknown> | undefined;
   #endStarting = () => {};
   readonly #ping: NodeJS.Timeout;
+  /** Why it could not be connected to last. */
+  #trouble = "not connected";
+  #stayMs = STAY_MS.first;
+  #stayUntil = 0;
 
   constructor(options: ConnectionOptions, onMessage: (channel: string, message: string) => void) {
     this.#options = options;
@@ -148,14 +157,16 @@ export class Connection {
    * @param onLife hears the run id of the process that it is connected to, undefined when it is not
    */
   #connect(prepare: () => Promise<void>, onLife: (life: string | undefined) => void): Redis {
-    const { url, redis: given, timeoutMs, logger } = this.#options;
+    const { url, redis: given, timeoutMs } = this.#options;
+    // Since it was of use: ioredis itself counts from the last connect.
+    let tries = 0;
     const options: RedisOptions = {
       connectTimeout: timeoutMs,
-      retryStrategy: (tries) =>
-        Math.min(RETRY_MS.first * 2 ** Math.min(tries, 10), RETRY_MS.most) *
-        (0.5 + Math.random() / 2),
-      // A demoted master is left at once.
-      reconnectOnError: ({ message }) => message.startsWith("READONLY"),
+      retryStrategy: () => {
+        tries += 1;
+        return Math.min(RETRY_MS.first * 2 ** tries, RETRY_MS.most) * (0.5 + Math.random() / 2);
+      },
+      reconnectOnError: ({ message }) => message.startsWith("READONLY") && this.#leaves(),
       // A master that was only paused does not know that it is not one any more: Sentinel does.
       failoverDetector: true,
       ...given,
@@ -165,11 +176,13 @@ export class Connection {
       autoResubscribe: false,
       maxRetriesPerRequest: 0,
       socketTimeout: timeoutMs,
+      // The INFO below is the check.
+      enableReadyCheck: false,
     };
     // Its types do not fit under exactOptionalPropertyTypes.
     const plain = options as object;
     const redis = url === undefined ? new Redis(plain) : new Redis(url, plain);
-    redis.on("error", (err: unknown) => logger.debug({ err }, "a connection to Redis failed"));
+    redis.on("error", (err: unknown) => this.#tellTrouble(err));
     let session = 0;
     const change = (life: string | undefined) => {
       onLife(life);
@@ -190,18 +203,43 @@ export class Connection {
       session += 1;
       const own = session;
       const begin = async () => {
-        const [, life] = /^run_id:(\w+)/m.exec(await redis.info("server")) ?? [];
+        const info = await redis.info("server", "persistence");
+        const [, life] = /^run_id:(\w+)/m.exec(info) ?? [];
         if (life === undefined) throw new Error("INFO does not tell the run id");
+        if (/^loading:1/m.test(info)) throw new Error("LOADING Redis is loading its data");
         await prepare();
-        if (own === session) change(life);
+        if (own !== session) return;
+        tries = 0;
+        change(life);
       };
       begin().catch((err: unknown) => {
         if (own !== session) return; // it was closed meanwhile
-        logger.warn({ err }, "Redis cannot be used: connecting again");
+        this.#tellTrouble(err);
         redis.disconnect(true);
       });
     });
     return redis;
+  }
+
+  /** Not the error itself: that of a reply has the command with it, which may be the password's. */
+  #tellTrouble(thrown: unknown): void {
+    if (this.#closed) return;
+    this.#trouble = wordsOf(thrown);
+    const remedy = remedyFor(this.#trouble);
+    this.#options.warnings.say(`Redis cannot be used (${this.#trouble}): ${remedy}.`);
+  }
+
+  /**
+   * Whether to connect again when Redis does not let write. A demoted master is left at once, since the next
+   * connection leads to another; a replica that stays one is left less and less often.
+   */
+  #leaves(): boolean {
+    const now = performance.now();
+    if (now < this.#stayUntil) return false;
+    const settled = now > this.#stayUntil + STAY_MS.most;
+    this.#stayMs = settled ? STAY_MS.first : Math.min(2 * this.#stayMs, STAY_MS.most);
+    this.#stayUntil = now + this.#stayMs;
+    return true;
   }
 
   async #subscribeAll(): Promise<void> {
@@ -225,6 +263,7 @@ export class Connection {
     this.#there = there;
     if (there) {
       this.#starting = undefined;
+      this.#trouble = "not connected";
       this.#endStarting();
     }
     this.#options.logger.info({}, there ? "Redis is there" : "Redis is away");
@@ -251,16 +290,22 @@ export class Connection {
       clearTimeout(timer);
       this.assertOpen();
     }
-    if (this.#life === undefined || !this.#there) throw this.#failure(new Error("not connected"));
+    if (this.#life === undefined || !this.#there) throw this.#failure(new Error(this.#trouble));
     return this.#life;
   }
 
   /** @param redis where it happened; it is given up, unless Redis itself has answered */
   #failure(cause: unknown, redis?: Redis): WorkflowMonitorError {
     if (this.#closed) return new WorkflowMonitorError("closed", "The store is closed.");
+    const words = wordsOf(cause);
     const refused = (cause as Error).name === "ReplyError";
+    if (refused && isDamage((cause as Error).message))
+      return new WorkflowMonitorError("damaged", words);
     if (redis && !refused) this.#giveUp(redis);
-    const message = `Redis ${refused ? "refused a command" : "does not answer"}: try again.`;
-    return new WorkflowMonitorError("unavailable", message, { cause });
+    const what = refused ? "refuses a command" : "does not answer";
+    return new WorkflowMonitorError(
+      "unavailable",
+      `Redis ${what} (${words}): ${remedyFor(words)}.`,
+    );
   }
 }

@@ -6,10 +6,14 @@ import type {
   ListQuery,
   ListSlice,
   Logger,
+  WorkflowMonitorError,
 } from "@org/workflow-monitor";
 import type { Connection } from "./connection.js";
+import { withData } from "./damage.js";
 import { cursorOf, keysOf, summaryOf } from "./layout.js";
-import { index, page, summary, unindex } from "./scripts.js";
+import { wordsOf } from "./replies.js";
+import { index, mend, page, type Script, summary, unindex } from "./scripts.js";
+import type { Warnings } from "./warnings.js";
 
 /** What was written of a job; labels that did not change are the same object. */
 interface Known extends Pick<JobState, "status" | "labels"> {
@@ -33,16 +37,16 @@ const RENEWED_AFTER = 0.1;
 export class JobIndex {
   readonly #connection: Connection;
   readonly #prefix: string;
-  readonly #logger: Logger;
+  readonly #warnings: Warnings;
   readonly #keys: [entries: string, expiry: string];
   /** What was written last, in order of use. */
   readonly #known = new Map<string, Known>();
   readonly #writing = new Set<Promise<unknown>>();
 
-  constructor(connection: Connection, prefix: string, logger: Logger) {
+  constructor(connection: Connection, prefix: string, warnings: Warnings) {
     this.#connection = connection;
     this.#prefix = prefix;
-    this.#logger = logger;
+    this.#warnings = warnings;
     this.#keys = [`${prefix}{jobs}:entries`, `${prefix}{jobs}:expiry`];
   }
 
@@ -64,13 +68,13 @@ export class JobIndex {
       .then((over) => this.#sweep(over))
       .catch((err: unknown) => {
         this.#known.delete(jobId); // the next append tries again
-        this.#logger.warn({ jobId, err }, "the index of jobs was not written");
+        this.#warnings.say(`The index of jobs was not written: ${wordsOf(err)}`, { jobId });
       })
       .finally(() => this.#writing.delete(work));
     this.#writing.add(work);
   }
 
-  /** What this process has appended is in it. */
+  /** What this process has appended is in it; damaged jobs are not. */
   async list({ status, labels = {}, limit, after }: ListQuery): Promise<ListSlice> {
     await Promise.all(this.#writing);
     const sets = ["all", ...labelSets(labels), ...(status ? [statusSet(status)] : [])];
@@ -80,25 +84,28 @@ export class JobIndex {
         ([key, value]) => Object.hasOwn(job.labels, key) && job.labels[key] === value,
       );
     const rows: JobSummary[] = [];
+    const damaged: WorkflowMonitorError[] = [];
     let place: Place = after ? { ...after, createdAt: Date.parse(after.createdAt) } : NEWEST;
     for (let looked = 0; looked < LOOKED_AT; ) {
       const most = Math.min(LOOKED_AT - looked, limit + 1);
       const args = [this.#setPrefix, place.createdAt, place.jobId, most, ...sets];
-      const found = (await this.#connection.run(page, [this.#keys[0]], args)) as string[];
+      const found = (await this.#run(page, [this.#keys[0]], args, sets)) as string[];
       const listed = triples(found);
       const look = ({ jobId, entry }: (typeof listed)[number]) => this.#look(jobId, entry, sets);
-      for (const found of await Promise.all(listed.map(look)))
-        if (found && wanted(found.row)) rows.push(found.row);
+      for (const found of await Promise.all(listed.map(look))) {
+        if (found instanceof Error) damaged.push(found);
+        else if (found && wanted(found.row)) rows.push(found.row);
+      }
       if (rows.length > limit) {
         const shown = rows.slice(0, limit);
-        return { jobs: shown, next: placeOf(shown.at(-1) as JobSummary) };
+        return { jobs: shown, next: placeOf(shown.at(-1) as JobSummary), damaged };
       }
-      if (listed.length < most) return { jobs: rows, next: null };
+      if (listed.length < most) return { jobs: rows, next: null, damaged };
       looked += listed.length;
       place = listed.at(-1) as Place;
     }
     const createdAt = new Date(Number(place.createdAt)).toISOString();
-    return { jobs: rows, next: { createdAt, jobId: place.jobId } };
+    return { jobs: rows, next: { createdAt, jobId: place.jobId }, damaged };
   }
 
   get #setPrefix(): string {
@@ -109,39 +116,80 @@ export class JobIndex {
   async #write(job: JobSummary | JobState, cursor: Cursor, expires: number): Promise<string[]> {
     const { jobId, createdAt } = job;
     const place = [jobId, cursor.epoch, cursor.revision, Date.parse(createdAt), expires];
-    const args = [this.#setPrefix, ...place, JSON.stringify(setsOf(job))];
-    return (await this.#connection.run(index, this.#keys, args)) as string[];
+    const sets = setsOf(job);
+    const args = [this.#setPrefix, ...place, JSON.stringify(sets)];
+    return (await this.#run(index, this.#keys, args, sets)) as string[];
+  }
+
+  /** Runs a script of the index. Keys of another type are deleted: what stood there comes back with the jobs' next changes. */
+  async #run(script: Script, keys: string[], args: (string | number)[], sets: string[]) {
+    try {
+      return await this.#connection.run(script, keys, args);
+    } catch (thrown) {
+      if ((thrown as WorkflowMonitorError).code !== "damaged") throw thrown;
+      const gone = await this.#connection.run(mend, this.#keys, [this.#setPrefix, ...sets]);
+      this.#known.clear();
+      const what = `The index of jobs was damaged (${wordsOf(thrown)})`;
+      this.#warnings.say(`${what}: deleted ${gone}. Jobs come back to the list when they change.`);
+      return this.#connection.run(script, keys, args);
+    }
   }
 
   /** Somebody has to look after those that nobody lists: they are gone, or live longer than was known. */
   async #sweep(over: string[]): Promise<void> {
     for (let n = 0; n < over.length; n += 2) {
-      const job = await this.#look(over[n] as string, over[n + 1] as string, ["all"]);
-      if (job) await this.#write(job.row, job.row, job.expires);
+      const [jobId, entry] = over.slice(n, n + 2) as [string, string];
+      const job = await this.#look(jobId, entry, ["all"]);
+      if (job instanceof Error) await this.#remove(jobId, entry, ["all"]);
+      else if (job) await this.#write(job.row, job.row, job.expires);
     }
   }
 
-  /** The job of an entry, which is put right; undefined when there is none to be read. `sets`: where it was found. */
-  async #look(jobId: string, entry: string, sets: string[]): Promise<Found | undefined> {
-    const { head } = keysOf(this.#prefix, jobId);
-    const reply = (await this.#connection.run(summary, [head], [])) as Summary | null;
-    // One that is over is not listed: another run of it would be written in anew.
-    if (!reply || reply[2]) {
-      const args = [this.#setPrefix, jobId, entry, ...sets];
-      await this.#connection.run(unindex, this.#keys, args);
-      return undefined;
+  /**
+   * The job of an entry, which is put right; undefined when there is none to be read, an error when it is damaged.
+   * `sets`: where it was found.
+   */
+  async #look(
+    jobId: string,
+    entry: string,
+    sets: string[],
+  ): Promise<Found | WorkflowMonitorError | undefined> {
+    let found: Found | undefined;
+    try {
+      found = await this.#read(jobId);
+    } catch (thrown) {
+      if ((thrown as WorkflowMonitorError).code !== "damaged") throw thrown;
+      return thrown as WorkflowMonitorError;
     }
-    const [at, expires, , fields] = reply;
-    const found = { row: summaryOf(fields, cursorOf(at)), expires: Number(expires) };
-    const known = entry === "" ? [] : (JSON.parse(entry) as [string, number, string[]])[2];
-    if (String(known) !== String(setsOf(found.row)))
+    if (!found) await this.#remove(jobId, entry, sets);
+    else if (String(setsIn(entry)) !== String(found.sets))
       await this.#write(found.row, found.row, found.expires);
     return found;
+  }
+
+  #read(jobId: string): Promise<Found | undefined> {
+    const keys = keysOf(this.#prefix, jobId);
+    return withData(jobId, keys, async () => {
+      const reply = (await this.#connection.run(summary, [keys.head], [])) as Summary | null;
+      // One that is over is not listed: another run of it would be written in anew.
+      if (!reply || reply[2]) return undefined;
+      const [at, expires, , fields] = reply;
+      const row = summaryOf(fields, cursorOf(at));
+      if (Number.isNaN(Date.parse(row.createdAt))) throw new Error("createdAt is no time");
+      return { row, sets: setsOf(row), expires: Number(expires) };
+    });
+  }
+
+  async #remove(jobId: string, entry: string, sets: string[]): Promise<void> {
+    const args = [this.#setPrefix, jobId, entry, ...sets];
+    await this.#run(unindex, this.#keys, args, sets);
   }
 }
 
 interface Found {
   row: JobSummary;
+  /** Where it belongs. */
+  sets: string[];
   /** When its time to read is over, in milliseconds since 1970. */
   expires: number;
 }
@@ -165,6 +213,15 @@ function triples(found: readonly string[]) {
     all.push({ jobId, createdAt, entry });
   }
   return all;
+}
+
+/** The sets that an entry names; none for one that cannot be read. */
+function setsIn(entry: string): unknown {
+  try {
+    return (JSON.parse(entry) as unknown[])[2];
+  } catch {
+    return undefined;
+  }
 }
 
 const statusSet = (status: string): string => `status:${status}`;

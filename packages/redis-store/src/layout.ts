@@ -1,11 +1,4 @@
-import type {
-  Announced,
-  Cursor,
-  JobPatch,
-  JobState,
-  JobSummary,
-  Revision,
-} from "@org/workflow-monitor";
+import type { Cursor, JobPatch, JobState, JobSummary, Revision } from "@org/workflow-monitor";
 import { parseCursor } from "@org/workflow-monitor";
 
 /**
@@ -13,7 +6,7 @@ import { parseCursor } from "@org/workflow-monitor";
  *
  *     <prefix>{<job>}:head   hash: where the log stands, and the state there
  *     <prefix>{<job>}:log    stream: an entry a batch, `<revision after it>-0`
- *     <prefix>{<job>}        channel: an announcement a batch
+ *     <prefix>{<job>}        channel: an announcement a batch, see announcement.ts
  *
  * The head has a field for each key of the job (`j:status`) and for each stage (`s:build`), each of
  * them JSON, so that an append writes what changed and not the job. `keys` and `stages` are their
@@ -54,7 +47,7 @@ function fieldsOf(patch: JobPatch): string[] {
 }
 
 /** The patch that sets these fields, as JSON; `empty`: it has a list of stages, and no stage in it. */
-function patchOf(fields: readonly string[], empty = false): string {
+export function patchOf(fields: readonly string[], empty = false): string {
   const parts: string[] = [];
   const stages: string[] = [];
   for (let at = 0; at < fields.length; at += 2) {
@@ -88,7 +81,7 @@ export const patchesOf = (revisions: readonly Revision[]): string =>
 
 const isEmpty = (list: unknown[] | undefined): boolean => list?.length === 0;
 
-/** The job of a head, from its fields and their values in turn. */
+/** The job of a head, from its fields and their values in turn. Throws when something is missing or is no JSON. */
 export function jobOf(fields: readonly string[]): JobState {
   const values = valuesOf(fields);
   const stages = () =>
@@ -97,7 +90,7 @@ export function jobOf(fields: readonly string[]): JobState {
   return Object.fromEntries((parsed(values, "keys") as string[]).map(entry));
 }
 
-/** The same without its stages, with its place in the log. */
+/** The same without its stages, with its place in the log. Throws likewise. */
 export function summaryOf(fields: readonly string[], cursor: Cursor): JobSummary {
   const values = valuesOf(fields);
   const keys = (parsed(values, "keys") as string[]).filter((key) => key !== "stages");
@@ -112,31 +105,15 @@ function valuesOf(fields: readonly string[]): Map<string, string> {
   return values;
 }
 
-const parsed = (values: Map<string, string>, field: string): unknown =>
-  JSON.parse(values.get(field) ?? "null");
+function parsed(values: Map<string, string>, field: string): unknown {
+  const text = values.get(field);
+  if (text === undefined) throw new Error(`the field ${field} is missing`);
+  return JSON.parse(text);
+}
 
 /** JSON has no line breaks. */
 export const eventsOf = (revisions: readonly Revision[]): string =>
   revisions.map(({ event }) => event).join("\n");
-
-/**
- * What the append script publishes: `<cursor> <batch id>`, the events, the patches, a line each; of one
- * revision the fields that it sets instead of the patch, and their values, in turn.
- */
-export function announced(message: string): Announced {
-  const [head = "", ...texts] = message.split("\n");
-  const [at, id = ""] = head.split(" ");
-  const cursor = cursorOf(at);
-  const [event = "", ...fields] = texts;
-  // An odd number: an event, and pairs.
-  if (texts.length % 2 === 1)
-    return { cursor, id, revisions: [{ event, patch: JSON.parse(patchOf(fields)) as JobPatch }] };
-  const count = texts.length / 2;
-  const revisions = texts.slice(0, count).map((event, n): Revision => {
-    return { event, patch: JSON.parse(texts[count + n] as string) as JobPatch };
-  });
-  return { cursor, id, revisions };
-}
 
 export function cursorOf(text: string | undefined): Cursor {
   const cursor = parseCursor(text);

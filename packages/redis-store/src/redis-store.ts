@@ -2,21 +2,15 @@ import { randomBytes, randomUUID } from "node:crypto";
 import type { Cursor, JobRecord, JobState, JobStore, Logger } from "@org/workflow-monitor";
 import { printCursor, WorkflowMonitorError } from "@org/workflow-monitor";
 import type { RedisOptions } from "ioredis";
+import { announced, digestOf } from "./announcement.js";
 import { Connection } from "./connection.js";
+import { withData } from "./damage.js";
 import { Heads } from "./heads.js";
 import { JobIndex } from "./job-index.js";
-import {
-  allFields,
-  announced,
-  changes,
-  cursorOf,
-  eventsOf,
-  jobOf,
-  keysOf,
-  patchesOf,
-} from "./layout.js";
+import { allFields, changes, cursorOf, eventsOf, jobOf, keysOf, patchesOf } from "./layout.js";
 import * as scripts from "./scripts.js";
 import { Subscriptions } from "./subscriptions.js";
+import { Warnings } from "./warnings.js";
 
 export interface RedisStoreOptions {
   /** `redis://[[user]:password@]host[:port][/db]`, or `rediss://` for TLS. Default: what `redis` says, else `redis://127.0.0.1:6379`. */
@@ -48,74 +42,88 @@ const silent: Logger = { debug: nothing, info: nothing, warn: nothing, error: no
  */
 export function redisStore(options: RedisStoreOptions = {}): JobStore {
   const { url, redis, prefix, historyBytes, keepMs, timeoutMs, logger } = checked(options);
-  const connection = new Connection({ url, redis, timeoutMs, logger }, (channel, message) =>
-    subscriptions.hear(channel, message),
+  const warnings = new Warnings(logger);
+  const connection = new Connection(
+    { url, redis, timeoutMs, logger, warnings },
+    (channel, message) => subscriptions.hear(channel, message),
   );
   const subscriptions = new Subscriptions(connection);
   const kept = `${historyBytes} ${keepMs}`;
-  const index = new JobIndex(connection, prefix, logger);
+  const index = new JobIndex(connection, prefix, warnings);
   const heads = new Heads();
 
   return {
     async read(jobId, after) {
       connection.assertOpen();
-      const { head, log } = keysOf(prefix, jobId);
+      const keys = keysOf(prefix, jobId);
+      const { head, log, channel } = keys;
       const known = heads.get(jobId);
       const has = known?.cursor ?? after;
       const from = after ? [after.epoch, after.revision] : [];
       const args = [has ? printCursor(has) : "-", ...from];
-      const reply = (await connection.run(scripts.read, [head, log], args)) as Read | null;
-      if (!reply) return undefined;
-      const [at, , , fields] = reply;
-      const cursor = cursorOf(at);
-      let job = known?.job;
-      if (fields.length > 0) {
-        job = jobOf(fields);
-        heads.set(jobId, cursor, job, sizeOf(fields));
-      }
-      return recordOf(reply, cursor, job, after);
+      return withData(jobId, keys, async () => {
+        const reply = (await connection.run(scripts.read, [head, log], args)) as Read | null;
+        if (!reply) return undefined;
+        const [at, , , secret, fields] = reply;
+        const cursor = cursorOf(at);
+        subscriptions.learn(channel, secret);
+        let job = known?.job;
+        if (fields.length > 0) {
+          job = jobOf(fields);
+          heads.set(jobId, cursor, job, sizeOf(fields));
+        }
+        return recordOf(reply, cursor, job, after);
+      });
     },
 
     async append(jobId, base, batch) {
       connection.assertOpen();
-      const { head, log, channel } = keysOf(prefix, jobId);
+      const keys = keysOf(prefix, jobId);
+      const { head, log, channel } = keys;
       const { id, revisions, job, ttlMs, carries } = batch;
       const events = eventsOf(revisions);
-      const { patches, fields } = changes(revisions);
+      const change = changes(revisions);
       const run = (whole: boolean) => {
+        const patches = whole ? patchesOf(revisions) : change.patches;
+        const fields = whole ? allFields(job) : change.fields;
         // One text, since each argument costs both sides.
         const what = [
           base ? `${base.epoch} ${base.revision}` : "- -",
           carries ? printCursor(carries) : "-",
           `${whole ? 1 : 0} ${id} ${revisions.length} ${ttlMs} ${job.done ? 1 : 0} ${kept}`,
+          digestOf(`${events}\n${patches === "" ? fields.join("\n") : patches}`),
+          whole ? randomBytes(18).toString("base64") : "-",
         ].join(" ");
-        const told = whole ? [patchesOf(revisions), ...allFields(job)] : [patches, ...fields];
-        return connection.run(scripts.append, [head, log], [what, channel, events, ...told]);
+        const args = [what, channel, events, patches, ...fields];
+        return connection.run(scripts.append, [head, log], args);
       };
       const whole = base === null || carries !== undefined;
-      let reply = await run(whole);
-      if (reply === "whole") reply = await run(true);
-      if (typeof reply !== "string") return false;
-      const cursor = cursorOf(reply);
-      index.note(job, cursor, ttlMs);
-      return cursor;
+      return withData(jobId, keys, async () => {
+        let reply = await run(whole);
+        if (reply === "whole") reply = await run(true);
+        if (typeof reply !== "string") return false;
+        const cursor = cursorOf(reply);
+        index.note(job, cursor, ttlMs);
+        return cursor;
+      });
     },
 
     async find(jobId, batchId) {
       connection.assertOpen();
-      const { head, log } = keysOf(prefix, jobId);
-      const reply = await connection.run(scripts.find, [head, log], [batchId]);
-      return reply === null ? undefined : cursorOf(reply as string);
+      const keys = keysOf(prefix, jobId);
+      return withData(jobId, keys, async () => {
+        const reply = await connection.run(scripts.find, [keys.head, keys.log], [batchId]);
+        return reply === null ? undefined : cursorOf(reply as string);
+      });
     },
 
     async follow(jobId, listener) {
       connection.assertOpen();
-      return subscriptions.follow(keysOf(prefix, jobId).channel, (message) => {
-        try {
-          listener(announced(message));
-        } catch (err) {
-          logger.error({ jobId, err }, "an announcement could not be used");
-        }
+      const { channel } = keysOf(prefix, jobId);
+      return subscriptions.follow(channel, (message, secret) => {
+        const batch = announced(message, secret);
+        if (batch) listener(batch);
+        else warnings.say("Something else publishes to the channels of this store.", { channel });
       });
     },
 
@@ -162,10 +170,17 @@ export function redisStore(options: RedisStoreOptions = {}): JobStore {
   };
 }
 
-type Read = [cursor: string, carried: string, expired: number, fields: string[], events: string[]];
+type Read = [
+  cursor: string,
+  carried: string,
+  expired: number,
+  secret: string,
+  fields: string[],
+  events: string[],
+];
 
 function recordOf(
-  [, carried, expired, , texts]: Read,
+  [, carried, expired, , , texts]: Read,
   cursor: Cursor,
   job: JobState | undefined,
   after: Cursor | undefined,
@@ -192,7 +207,7 @@ function checked(options: RedisStoreOptions) {
   const { url, redis, prefix = "wm:", logger = silent } = options;
   const { historyBytes = 1024 * 1024, keepMs = 30_000, timeoutMs = 5_000 } = options;
   if (url !== undefined && !/^rediss?:\/\//.test(url))
-    throw new TypeError(`url must begin with redis:// or rediss://, not ${JSON.stringify(url)}.`);
+    throw new TypeError("url must begin with redis:// or rediss://.");
   if (redis !== undefined && (typeof redis !== "object" || redis === null))
     throw new TypeError("redis must be an object: options of ioredis.");
   if (redis?.keyPrefix) throw new TypeError("redis.keyPrefix is not supported: use prefix.");

@@ -25,12 +25,14 @@ local function with(carried, cursor)
   return cursor
 end
 local function stand(head, life)
-  local has = redis.call('HMGET', head, 'epoch', 'revision', 'life', 'carried', 'bytes', 'expires', 'young')
+  local has = redis.call('HMGET', head, 'epoch', 'revision', 'life', 'carried', 'bytes', 'expires', 'young', 'secret')
   if not has[1] then return nil end
   local at = {
     epoch = has[1], revision = tonumber(has[2]), carried = has[4] or '',
     bytes = tonumber(has[5]), expires = tonumber(has[6]), young = tonumber(has[7]) or 0,
+    secret = has[8] or '',
   }
+  if not (at.revision and at.bytes and at.expires) then error('the head has no revision, bytes or expires') end
   if has[3] ~= life then
     at.former = { epoch = at.epoch, revision = at.revision }
     local last = has[1] .. '.' .. has[2]
@@ -49,8 +51,8 @@ end
 /**
  * KEYS head, log · ARGV run id, what the batch is (in one text: base epoch and revision, carried
  * cursor, whether all fields are there, batch id, number of revisions, ttl, whether the job is done,
- * history bytes, keep ms; - for none), channel, events, patches ('' for one
- * whose fields say it all), and the fields.
+ * history bytes, keep ms, digest of what is announced, secret of a new epoch; - for none), channel, events,
+ * patches ('' for one whose fields say it all), and the fields.
  *
  * The cursor after the batch; false when the log is not at base; 'whole' when a new epoch begins, for
  * which all fields are needed: then nothing was written.
@@ -60,8 +62,8 @@ export const append = script(
   `${STAND}
 local head, log = KEYS[1], KEYS[2]
 local life, channel, events, patches = ARGV[1], ARGV[3], ARGV[4], ARGV[5]
-local base_epoch, base_revision, carries, whole, id, count, ttl, over, history, keep =
-  string.match(ARGV[2], '(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)')
+local base_epoch, base_revision, carries, whole, id, count, ttl, over, history, keep, digest, secret =
+  string.match(ARGV[2], '(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)')
 local base = base_epoch ~= '-' and base_epoch .. '.' .. base_revision
 base_revision, count, ttl = tonumber(base_revision), tonumber(count), tonumber(ttl)
 history, keep, whole = tonumber(history), tonumber(keep), whole == '1'
@@ -124,6 +126,7 @@ if begins then
   at.epoch = string.sub(redis.sha1hex(id .. life .. table.concat(redis.call('TIME'), '.')), 1, 12)
   at.revision = 0
   at.expires = nil
+  at.secret = secret
 end
 at.revision = at.revision + count
 if not continues and count > 0 then
@@ -160,6 +163,10 @@ end
 local fields = {
   'epoch', at.epoch, 'revision', at.revision, 'life', life, 'bytes', at.bytes,
 }
+if begins then
+  fields[#fields + 1] = 'secret'
+  fields[#fields + 1] = secret
+end
 if young ~= at.young then
   fields[#fields + 1] = 'young'
   fields[#fields + 1] = young
@@ -193,7 +200,9 @@ if expires then
   redis.call('PEXPIRE', log, ttl)
 end
 local cursor = at.epoch .. '.' .. at.revision
-local text = cursor .. ' ' .. id
+-- The secret on both sides of it: whoever hears one proof cannot make another.
+local proof = redis.sha1hex(at.secret .. cursor .. ' ' .. id .. ' ' .. digest .. at.secret)
+local text = cursor .. ' ' .. id .. ' ' .. string.sub(proof, 1, 32)
 if count == 1 and patches == '' then patches = table.concat(ARGV, '\\n', 6) end
 if count > 0 then text = text .. '\\n' .. events .. '\\n' .. patches end
 redis.call('PUBLISH', channel, text)
@@ -204,7 +213,8 @@ return cursor
 /**
  * KEYS head, log · ARGV run id, the cursor of the state that the reader has (or -), and, if it asks for
  * history, epoch and revision after which: nil, or the cursor, what it carries, whether its time is
- * over, the head's fields (none when the reader has them), the texts of the events, batch by batch.
+ * over, the secret of its announcements, the head's fields (none when the reader has them), the texts of the
+ * events, batch by batch.
  */
 export const read = script(
   2,
@@ -221,7 +231,7 @@ if ARGV[3] and not at.former then
   end
 end
 local expired = now() >= at.expires and 1 or 0
-return { cursor, at.carried, expired, fields, events }
+return { cursor, at.carried, expired, at.secret, fields, events }
 `,
 );
 
@@ -262,6 +272,14 @@ return nil
 
 // ── the index ────────────────────────────────────────────────────────────────────────────────────
 
+/** What stands in the index of a job; nil for what cannot be read, which is written anew. */
+const ENTRY = `
+local function entry(text)
+  local read, it = pcall(cjson.decode, text or '')
+  if read and type(it) == 'table' and type(it[2]) == 'number' and type(it[3]) == 'table' then return it end
+end
+`;
+
 /**
  * KEYS entries, expiry · ARGV run id, prefix of the sets, job, epoch, revision, createdAt, expires, sets (JSON).
  * Puts a job into its sets and takes it out of its former ones, unless it is known at a later revision;
@@ -269,13 +287,12 @@ return nil
  */
 export const index = script(
   2,
-  `
+  `${ENTRY}
 local prefix, job, epoch, revision, sets = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[8]
-local old = redis.call('HGET', KEYS[1], job)
-old = old and cjson.decode(old)
+local old = entry(redis.call('HGET', KEYS[1], job))
 if not (old and old[1] == epoch and old[2] > revision) then
   if old then
-    for _, set in ipairs(old[3]) do redis.call('ZREM', prefix .. set, job) end
+    for _, set in ipairs(old[3]) do redis.pcall('ZREM', prefix .. set, job) end
   end
   sets = cjson.decode(sets)
   for _, set in ipairs(sets) do redis.call('ZADD', prefix .. set, ARGV[6], job) end
@@ -298,17 +315,38 @@ return over
  */
 export const unindex = script(
   2,
-  `
+  `${ENTRY}
 local prefix, job = ARGV[2], ARGV[3]
 local seen = redis.call('HGET', KEYS[1], job)
 if seen and seen ~= ARGV[4] then return 0 end
 for n = 5, #ARGV do redis.call('ZREM', prefix .. ARGV[n], job) end
-for _, set in ipairs(seen and cjson.decode(seen)[3] or {}) do
-  redis.call('ZREM', prefix .. set, job)
+for _, set in ipairs((entry(seen) or { [3] = {} })[3]) do
+  redis.pcall('ZREM', prefix .. set, job)
 end
 redis.call('HDEL', KEYS[1], job)
 redis.call('ZREM', KEYS[2], job)
 return 1
+`,
+);
+
+/**
+ * KEYS entries, expiry · ARGV run id, prefix of the sets, sets: deletes those that are of another type than the
+ * index makes them, and answers with their names.
+ */
+export const mend = script(
+  2,
+  `
+local gone = {}
+local function mend(key, kind)
+  local is = redis.call('TYPE', key).ok
+  if is == kind or is == 'none' then return end
+  redis.call('DEL', key)
+  gone[#gone + 1] = key
+end
+mend(KEYS[1], 'hash')
+mend(KEYS[2], 'zset')
+for n = 3, #ARGV do mend(ARGV[2] .. ARGV[n], 'zset') end
+return gone
 `,
 );
 

@@ -201,12 +201,14 @@ export function storeContract(options: StoreContractOptions): void {
   });
 
   check("a follower hears every batch that is appended after follow resolved", async (store) => {
+    const first = await appended(store, "a", null, batch("a", 1));
     const heard: Announced[] = [];
     const unfollow = await store.follow("a", (announced) => heard.push(announced));
+    await store.read("a", ORIGIN);
     const batches = Array.from({ length: 4 }, (_, index) => batch("a", index + 1));
     const cursors: Cursor[] = [];
     for (const next of batches)
-      cursors.push(await appended(store, "a", cursors.at(-1) ?? null, next));
+      cursors.push(await appended(store, "a", cursors.at(-1) ?? first, next));
     await until("4 batches are heard", () => heard.length >= 4);
     assert.deepEqual(
       heard.map(({ cursor }) => cursor),
@@ -216,6 +218,15 @@ export function storeContract(options: StoreContractOptions): void {
       assert.equal(id, batches[index]?.id);
       assert.equal(JSON.stringify(revisions), JSON.stringify(batches[index]?.revisions));
     });
+    unfollow();
+  });
+
+  check("a follower of a job that does not exist hears that it was created", async (store) => {
+    const heard: Announced[] = [];
+    const unfollow = await store.follow("a", (announced) => heard.push(announced));
+    const cursor = await appended(store, "a", null, batch("a", 2));
+    await until("it is heard", () => heard.length >= 1);
+    assert.deepEqual(heard[0]?.cursor, cursor);
     unfollow();
   });
 
