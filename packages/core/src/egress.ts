@@ -3,7 +3,7 @@ import type { Bodies, JobBody } from "./bodies.js";
 import { toMonitorError, unknownJob, WorkflowMonitorError } from "./errors.js";
 import { type Codec, encodeHeartbeat } from "./frames.js";
 import type { Heartbeats } from "./heartbeats.js";
-import type { Clock } from "./host.js";
+import type { Clock, Logger } from "./host.js";
 import type { Answering, InFlight } from "./in-flight.js";
 import type { Limits } from "./limits.js";
 import { Outbox, type OutboxOwner, type Sink } from "./outbox.js";
@@ -43,6 +43,7 @@ export interface Egress {
   /** Says that an answer was handed to its response: it is given up when it does not leave in time. */
   answering(response: Answering, bytes: Uint8Array): void;
   readonly clock: Clock;
+  readonly logger: Logger;
   readonly limits: Readonly<Limits>;
 }
 
@@ -52,13 +53,14 @@ export interface EgressOptions {
   bodies: Bodies;
   gate: Gate;
   clock: Clock;
+  logger: Logger;
   heartbeats: Heartbeats;
   inFlight: InFlight;
   limits: Limits;
 }
 
 export function createEgress(options: EgressOptions): Egress {
-  const { store, rooms, bodies, gate, clock, heartbeats, inFlight, limits } = options;
+  const { store, rooms, bodies, gate, clock, logger, heartbeats, inFlight, limits } = options;
   /** Connections of one tick of the wheel share a frame. */
   let lastBeat: { codec: Codec; at: number; stale: boolean; bytes: Buffer } | undefined;
 
@@ -82,6 +84,7 @@ export function createEgress(options: EgressOptions): Egress {
   return {
     heartbeats,
     clock,
+    logger,
     limits,
     outbox: (sink, owner) => new Outbox(inFlight, sink, owner),
     answering(response, bytes) {

@@ -15,6 +15,7 @@ export type ErrorCode =
   | "unsupported_version"
   | "too_many_viewers"
   | "too_many_subscriptions" // jobs of one connection, or subscriptions a second
+  | "too_many_requests" // HTTP requests of one connection that are not answered
   | "subscribe_timeout" // a connection that watches nothing
   | "unavailable" // the store or `authorize` did not answer
   | "draining" // this node is going away

@@ -191,7 +191,17 @@ export function createWorkflowMonitor(options: WorkflowMonitorOptions): Workflow
   const gate = createGate(authorize, clock, logger);
   const heartbeats = new Heartbeats(clock, heartbeatMs);
   const inFlight = new InFlight({ clock, stallTimeoutMs, limits });
-  const egress = createEgress({ store, rooms, bodies, gate, clock, heartbeats, inFlight, limits });
+  const egress = createEgress({
+    store,
+    rooms,
+    bodies,
+    gate,
+    clock,
+    logger,
+    heartbeats,
+    inFlight,
+    limits,
+  });
 
   const disconnect = store.connection?.((there) => {
     if (rooms.connected(there)) void ingest.verify();

@@ -1,14 +1,21 @@
 import { type JobQuery, type WorkflowMonitor, WorkflowMonitorError } from "@org/workflow-monitor";
 import type { FastifyInstance } from "fastify";
 import type { Static } from "typebox";
+import type { Connections } from "./connections.js";
 import { documented, failures, jobPage, listQuery } from "./schemas.js";
 import { vary } from "./vary.js";
 
 /** `GET /jobs`: summaries, newest first. */
-export function listRoute(app: FastifyInstance, { egress }: WorkflowMonitor, path: string): void {
+export function listRoute(
+  app: FastifyInstance,
+  { egress }: WorkflowMonitor,
+  path: string,
+  { takeList }: Connections,
+): void {
   app.get<{ Querystring: Static<typeof listQuery> }>(
     path,
     {
+      onRequest: takeList,
       schema: documented("Jobs, newest first", {
         querystring: listQuery,
         response: { 200: jobPage, ...failures },
