@@ -5,18 +5,21 @@ import { Server as TlsServer } from "node:tls";
 import type { FastifyInstance } from "fastify";
 import type { Connections } from "./connections.js";
 
-/** What has to leave after the drain has so long, and what does not move has so long to move. */
+/**
+ * How long answers may take to leave after the drain, and how long a connection may stand still. Real time,
+ * as Node's own timeouts: it is the network that is waited for.
+ */
 const GRACE_MS = 1_000;
 
 /** Node's own fields of a connection that it serves: `parser` is null after an upgrade. */
 type ServedSocket = Socket & { parser?: unknown; _httpMessage?: ServerResponse | null };
 
 /**
- * Lets `app.close()` end: Node waits for every connection that is not idle, and does not ask whether it
- * will ever be. A request of the host's that has arrived completely is the host's to answer, however
- * long that takes. What is ended: connections that have not sent a whole request head, at once; an
- * unfinished head or body of which nothing came for a second; answers of these routes that have not left
- * a second after the drain. Upgraded sockets belong to their upgrade handler.
+ * Lets `app.close()` end. Node waits for every connection that is not idle, also for one that never will
+ * be. A request of the host's that has arrived completely is the host's to answer, however long that takes.
+ * These connections are ended: one that has sent no whole request head, at once; one that stops in the
+ * middle of a head or a body, or does not read its answer, for a second; one with an answer of these routes
+ * that has not left a second after the drain. Upgraded sockets belong to their upgrade handler. SPEC D15.
  */
 export function closeConnections(
   app: FastifyInstance,
@@ -36,7 +39,7 @@ export function closeConnections(
     look();
     timers.push(setInterval(look, GRACE_MS));
     await drain();
-    timers.push(setTimeout(() => connections.cut(), GRACE_MS));
+    timers.push(setInterval(() => connections.cut(), GRACE_MS));
     sockets.endSilent();
     sessions.close();
   });
