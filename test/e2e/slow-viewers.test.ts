@@ -279,7 +279,8 @@ describe("[D3] an answer of several MB that is never read", () => {
     ["small ones", `/jobs/${JOB}`, 600],
     ["lists", "/jobs?limit=200", 4],
   ])("[D3] one behind another is destroyed, too: %s", async (_, path, count) => {
-    const { clock, server } = await start({ stallTimeoutMs: 2_000 });
+    const limits = { requestsPerConnection: 1_000 };
+    const { clock, server } = await start({ stallTimeoutMs: 2_000, limits });
     const metadata = { text: "x".repeat(16_000) };
     await Promise.all(
       range(1, 200).map((n) =>

@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { connect, type Socket } from "node:net";
+import { connect as tlsConnect } from "node:tls";
 import { onTestFinished } from "vitest";
 import { until } from "./wait.js";
 
@@ -14,9 +15,10 @@ export interface RawClient {
   ended(): boolean;
 }
 
-/** A TCP connection that keeps what it gets, and closes only when it is told to. */
-export async function rawConnect(port: number): Promise<RawClient> {
-  const socket = connect({ port, host: "127.0.0.1", allowHalfOpen: true });
+/** A connection that keeps what it gets, and closes only when it is told to; over TLS on request. */
+export async function rawConnect(port: number, { tls = false } = {}): Promise<RawClient> {
+  const to = { port, host: "127.0.0.1", allowHalfOpen: true };
+  const socket = tls ? tlsConnect({ ...to, rejectUnauthorized: false }) : connect(to);
   onTestFinished(() => {
     socket.destroy();
   });
@@ -32,7 +34,7 @@ export async function rawConnect(port: number): Promise<RawClient> {
     ended = true;
   });
   await new Promise<void>((resolve, reject) => {
-    socket.once("connect", resolve);
+    socket.once(tls ? "secureConnect" : "connect", resolve);
     socket.once("error", reject);
   });
   return {

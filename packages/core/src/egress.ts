@@ -52,6 +52,7 @@ export interface Egress {
   /** Says that an answer was handed to its response: it is given up when it does not leave in time. */
   answering(response: Answering, bytes: Uint8Array): void;
   readonly clock: Clock;
+  readonly logger: Logger;
   readonly limits: Readonly<Limits>;
 }
 
@@ -117,6 +118,7 @@ export function createEgress(options: EgressOptions): Egress {
   return {
     heartbeats,
     clock,
+    logger,
     limits,
     outbox: (sink, owner) => new Outbox(inFlight, sink, owner),
     answering(response, bytes) {

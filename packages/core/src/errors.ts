@@ -15,7 +15,7 @@ export type ErrorCode =
   | "unsupported_version"
   | "too_many_viewers"
   | "too_many_subscriptions" // jobs of one connection, or subscriptions a second
-  | "too_many_messages" // of one connection
+  | "too_many_requests" // HTTP requests or WebSocket messages of one connection
   | "subscribe_timeout" // a connection that watches nothing
   | "unavailable" // the store or `authorize` did not answer
   | "damaged" // what the store has of this job cannot be read: the operator has to repair it

@@ -18,7 +18,7 @@ export const refusals: Readonly<Record<ErrorCode, Refusal>> = {
   unsupported_version: { close: CloseCode.unsupportedVersion, httpStatus: 406, retryable: false },
   too_many_viewers: { close: CloseCode.tooMany, httpStatus: 429, retryable: true },
   too_many_subscriptions: { close: CloseCode.tooMany, httpStatus: 429, retryable: true },
-  too_many_messages: { close: CloseCode.tooMany, httpStatus: 429, retryable: true },
+  too_many_requests: { close: CloseCode.tooMany, httpStatus: 429, retryable: true },
   subscribe_timeout: { close: CloseCode.tooSlowToSubscribe, httpStatus: 408, retryable: true },
   overloaded: { close: CloseCode.overloaded, httpStatus: 503, retryable: true },
   conflict: { close: CloseCode.overloaded, httpStatus: 503, retryable: true },

@@ -9,6 +9,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { type Static, Type } from "typebox";
 import { poll } from "./answer.js";
 import { noneMatch, tagged } from "./conditional.js";
+import type { Connections } from "./connections.js";
 import { RETRY_AFTER } from "./poll.js";
 import { JobRequest, wait, waitMs } from "./request.js";
 import { documented, failures, snapshotFrame } from "./schemas.js";
@@ -30,10 +31,16 @@ const EVENT_STREAM = /\btext\/event-stream\b/i;
  * `GET /jobs/:id/events`: what happened since a cursor. As JSON one snapshot frame, at once or, with
  * `?wait=<seconds>`, as soon as there is something; as `text/event-stream` every frame as it comes.
  */
-export function eventsRoute(app: FastifyInstance, { egress }: WorkflowMonitor, path: string): void {
+export function eventsRoute(
+  app: FastifyInstance,
+  { egress }: WorkflowMonitor,
+  path: string,
+  { take }: Connections,
+): void {
   app.get<Route>(
     `${path}/:id/events`,
     {
+      onRequest: take,
       exposeHeadRoute: false, // a stream has no length to tell
       schema: documented("What happened to a job since a cursor", {
         querystring,

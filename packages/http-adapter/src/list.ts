@@ -2,14 +2,21 @@ import { type JobQuery, type WorkflowMonitor, WorkflowMonitorError } from "@org/
 import type { FastifyInstance } from "fastify";
 import type { Static } from "typebox";
 import { isClosed } from "./closed.js";
+import type { Connections } from "./connections.js";
 import { documented, failures, jobPage, listQuery } from "./schemas.js";
 import { vary } from "./vary.js";
 
 /** `GET /jobs`: summaries of the jobs that the viewer may watch, newest first. */
-export function listRoute(app: FastifyInstance, { egress }: WorkflowMonitor, path: string): void {
+export function listRoute(
+  app: FastifyInstance,
+  { egress }: WorkflowMonitor,
+  path: string,
+  { takeList }: Connections,
+): void {
   app.get<{ Querystring: Static<typeof listQuery> }>(
     path,
     {
+      onRequest: takeList,
       schema: documented("Jobs, newest first", {
         querystring: listQuery,
         response: { 200: jobPage, ...failures },
@@ -18,13 +25,12 @@ export function listRoute(app: FastifyInstance, { egress }: WorkflowMonitor, pat
     async (request, reply) => {
       const { headers, query, ip: remoteAddress } = request;
       const asked = { headers, query, remoteAddress } as const;
-      const isGone = () => isClosed(reply.raw) || request.raw.socket.destroyed;
+      const isGone = () => isClosed(reply.raw);
       const bytes = await egress.list(
         { ...asked, jobId: null, action: "list", transport: "poll" },
         toQuery(query),
         isGone,
       );
-      // A response behind others on its connection never gets to know that this is gone.
       if (isGone()) return reply;
       vary(reply, "Authorization, Cookie").header("cache-control", "private, no-cache");
       reply.type("application/json; charset=utf-8").send(bytes);

@@ -1,10 +1,11 @@
 import { type WorkflowMonitor, WorkflowMonitorError } from "@org/workflow-monitor";
 import type { FastifyError, FastifyPluginAsync } from "fastify";
+import { closeConnections } from "./closing.js";
+import { Connections } from "./connections.js";
 import { eventsRoute } from "./events.js";
 import { listRoute } from "./list.js";
 import { pollRoute } from "./poll.js";
 import { sendProblem } from "./problem.js";
-import { endSilentSockets } from "./silent-sockets.js";
 
 export interface WorkflowMonitorHttpOptions {
   monitor: WorkflowMonitor;
@@ -14,7 +15,9 @@ export interface WorkflowMonitorHttpOptions {
 
 /**
  * `GET /jobs/:id`, `GET /jobs/:id/events` and `GET /jobs` as a Fastify plugin. `app.close()` alone ends everything: the
- * monitor is drained before the server waits for its connections.
+ * monitor is drained before the server waits for its connections, and a second later nothing of these routes is left.
+ * Requests of the host's that have arrived completely are left to the host; connections that are silent, idle or
+ * stopped in the middle of a request are ended.
  */
 export const workflowMonitorHttp: FastifyPluginAsync<WorkflowMonitorHttpOptions> = async (
   app,
@@ -27,9 +30,9 @@ export const workflowMonitorHttp: FastifyPluginAsync<WorkflowMonitorHttpOptions>
     return sendProblem(reply, new WorkflowMonitorError("bad_request", error.message));
   });
 
-  pollRoute(app, monitor, path);
-  eventsRoute(app, monitor, path);
-  listRoute(app, monitor, path);
-  endSilentSockets(app);
-  app.addHook("preClose", () => monitor.drain());
+  const connections = new Connections(monitor.egress);
+  pollRoute(app, monitor, path, connections);
+  eventsRoute(app, monitor, path, connections);
+  listRoute(app, monitor, path, connections);
+  closeConnections(app, connections, () => monitor.drain());
 };

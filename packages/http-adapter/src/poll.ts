@@ -3,6 +3,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { type Static, Type } from "typebox";
 import { poll } from "./answer.js";
 import { noneMatch, tagged } from "./conditional.js";
+import type { Connections } from "./connections.js";
 import { JobRequest, wait, waitMs } from "./request.js";
 import { documented, failures, jobSnapshot } from "./schemas.js";
 import { vary } from "./vary.js";
@@ -14,10 +15,16 @@ const querystring = Type.Object({ wait });
 type Route = { Params: { id: string }; Querystring: Static<typeof querystring> };
 
 /** `GET /jobs/:id[?wait=<seconds>]`: the job as it is now, or, with a tag, as soon as it is another. */
-export function pollRoute(app: FastifyInstance, { egress }: WorkflowMonitor, path: string): void {
+export function pollRoute(
+  app: FastifyInstance,
+  { egress }: WorkflowMonitor,
+  path: string,
+  { take }: Connections,
+): void {
   app.get<Route>(
     `${path}/:id`,
     {
+      onRequest: take,
       schema: documented("A job as it is now", {
         querystring,
         response: { 200: jobSnapshot, ...failures },

@@ -30,7 +30,7 @@ const CLOSE_TIMEOUT_MS = 2_000;
 
 /**
  * One viewer's event stream: a member of its job's room. Over HTTP/1.1 events go to the `net.Socket` as
- * chunks, made once for all viewers; elsewhere (HTTP/1.0, HTTP/2, a pipelined request) through the
+ * chunks, made once for all viewers; elsewhere (HTTP/1.0, HTTP/2, a request pipelined behind one of the host's) through the
  * response.
  */
 export class EventStream implements Member, Beating, OutboxOwner {

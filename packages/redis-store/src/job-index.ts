@@ -5,7 +5,6 @@ import type {
   ListPlace,
   ListQuery,
   ListSlice,
-  Logger,
   WorkflowMonitorError,
 } from "@org/workflow-monitor";
 import type { Connection } from "./connection.js";

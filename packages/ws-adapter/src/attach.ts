@@ -11,12 +11,14 @@ import {
 import { WebSocketServer } from "ws";
 import { Connection, type Hub } from "./connection.js";
 import { readOffer } from "./offer.js";
+import { declineOtherOffers, giveBack, offersWebSocket } from "./other-offers.js";
 
 export interface WebSocketOptions {
   monitor: WorkflowMonitor;
   /**
    * Default `/ws`. Other paths are left to other upgrade handlers; where all of them are adapters like
-   * this one, a path of none of them gets 404.
+   * this one, a path of none of them gets 404, and offers of other upgrades (`h2c`) are ignored: the
+   * server answers the request.
    */
   path?: string;
   /**
@@ -112,12 +114,16 @@ export function attachWebSocket(
   }
 
   function onUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
+    if (!server) return;
     const asked = parseUrl(request)?.pathname;
-    if (asked === path) return handleUpgrade(request, socket, head);
     // A socket that everybody leaves alone hangs until its client gives up: the first adapter answers.
-    if (server?.listeners("upgrade")[0] !== onUpgrade) return;
-    const nobodys = upgradePaths(server).every((own) => own !== undefined && own !== asked);
-    if (nobodys) refuseUpgrade(socket, "404 Not Found");
+    const isFirst = server.listeners("upgrade")[0] === onUpgrade;
+    const isNobodys = isFirst && onlyAdapters(server) && !upgradePaths(server).includes(asked);
+    if (asked !== path && !isNobodys) return;
+    if (offersWebSocket(request)) {
+      if (asked === path) handleUpgrade(request, socket, head);
+      else refuseUpgrade(socket, "404 Not Found");
+    } else if (!giveBack(server, request, socket, head)) refuseUpgrade(socket, "400 Bad Request");
   }
 
   function close(): Promise<void> {
@@ -138,7 +144,10 @@ export function attachWebSocket(
     return closing;
   }
 
-  server?.on("upgrade", Object.assign(onUpgrade, { [PATH]: path }));
+  if (server) {
+    server.on("upgrade", Object.assign(onUpgrade, { [PATH]: path }));
+    declineOtherOffers(server, () => onlyAdapters(server));
+  }
   return { handleUpgrade, close };
 }
 
@@ -146,6 +155,9 @@ export function attachWebSocket(
 function upgradePaths(server: Server): unknown[] {
   return server.listeners("upgrade").map((listener) => (listener as { [PATH]?: unknown })[PATH]);
 }
+
+/** Nobody else listens to `upgrade`. */
+const onlyAdapters = (server: Server): boolean => !upgradePaths(server).includes(undefined);
 
 /** Why a connection cannot be served, once it can be told: browsers cannot read a refused upgrade. */
 function faultOf({

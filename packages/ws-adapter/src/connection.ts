@@ -261,7 +261,7 @@ export class Connection extends WebSocket implements Beating, Carrier, OutboxOwn
     this.pause();
     if (pauseMs === Number.POSITIVE_INFINITY) {
       const message = `A connection may send ${limits.messagesPerSecond} messages a second: slow down.`;
-      this.refuse(new WorkflowMonitorError("too_many_messages", message));
+      this.refuse(new WorkflowMonitorError("too_many_requests", message));
       return false; // it stays paused: `ws` ends it, since nobody reads the answer to the close frame
     }
     this.#cancelPause?.();
