@@ -50,6 +50,9 @@ function queueOf(queueKey: string): QueueRef {
 /** A place in a queue's event stream: `<milliseconds>-<number>`. */
 export const STREAM_START = "0-0";
 
+export const isStreamId = (value: unknown): value is string =>
+  typeof value === "string" && /^\d+-\d+$/.test(value);
+
 /** Less than 0 when `one` stands before `other`. */
 export function compareStreamIds(one: string, other: string): number {
   const [ms = 0, number = 0] = one.split("-").map(Number);

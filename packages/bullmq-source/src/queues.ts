@@ -3,9 +3,12 @@ import type { Settings } from "./options.js";
 import { createQueueWatch, type QueueEvent, type QueueWatch } from "./queue-watch.js";
 import type { ListOptions } from "./reader.js";
 
-/** How much of a queue's jobs is to be listed; `afresh`: all, and its events followed from there. */
-type Due = "nothing" | "begun" | "all" | "afresh";
-const DUE: readonly Due[] = ["nothing", "begun", "all", "afresh"];
+/**
+ * What is to be done for a queue: to read its events where the connection for them has ended, and to
+ * list the jobs that have begun, or all. `start` is the first listing.
+ */
+type Due = "nothing" | "events" | "begun" | "all" | "start";
+const DUE: readonly Due[] = ["nothing", "events", "begun", "all", "start"];
 
 /** A queue that is followed. */
 export interface Followed {
@@ -13,6 +16,8 @@ export interface Followed {
   due: Due;
   /** What was heard when its jobs were last looked at; empty: they never were. */
   mark: string;
+  /** Events before this place may have been trimmed before they were heard. */
+  gapEnd: string;
   gapAt: number;
 }
 
@@ -22,7 +27,10 @@ export interface Queues {
   values(): Iterable<Followed>;
   follow(queue: QueueRef): void;
   demand(followed: Followed, due: Due): void;
-  /** The oldest event that a stream still has: if it is later than what was heard, something was missed. */
+  /**
+   * Called with the oldest event that a stream had at a look, once the events up to that look were
+   * heard: if it is later than what was heard at the look before, something was missed.
+   */
   checkForGap(followed: Followed, oldest: string): void;
   /** Ends those that are not watched and have no job any more. */
   endUnused(isUsed: (base: string) => boolean): void;
@@ -54,17 +62,18 @@ export function createQueues({ settings, onEvent, onDue, onError }: QueuesOption
     demand,
 
     follow(queue) {
-      if (followed.has(queue.base)) return;
+      if (followed.has(queue.base) || queue.name === "") return; // a key that is none of BullMQ's
       const one: Followed = {
         watch: createQueueWatch(queue, {
           connection: settings.connection,
           onEvent: (event) => onEvent(queue, event),
           onGap: () => demand(one, "all"),
-          onBroken: () => demand(one, "afresh"),
+          onBroken: () => demand(one, "events"),
           onError,
         }),
-        due: "afresh",
+        due: "start",
         mark: "",
+        gapEnd: STREAM_START,
         gapAt: Number.NEGATIVE_INFINITY,
       };
       followed.set(queue.base, one);
@@ -74,8 +83,9 @@ export function createQueues({ settings, onEvent, onDue, onError }: QueuesOption
       const wasHeard = one.mark;
       one.mark = one.watch.heard;
       if (wasHeard === "" || wasHeard === STREAM_START) return;
-      if (compareStreamIds(oldest, wasHeard) <= 0 || performance.now() < one.gapAt + GAPS_APART_MS)
-        return;
+      if (compareStreamIds(oldest, wasHeard) <= 0) return;
+      one.gapEnd = oldest;
+      if (performance.now() < one.gapAt + GAPS_APART_MS) return;
       one.gapAt = performance.now();
       demand(one, "all");
     },
@@ -98,8 +108,8 @@ export function createQueues({ settings, onEvent, onDue, onError }: QueuesOption
 /** What is to be listed of a queue. In those that are only followed for descendants, nothing is. */
 export function listOptions(one: Followed, settings: Settings): ListOptions {
   const isNamed = settings.named.some(({ base }) => base === one.watch.queue.base);
-  const limit = isNamed ? settings.maxTracked : 0;
-  if (one.due === "begun") return { begun: true, limit };
+  const limit = isNamed && one.due !== "events" ? settings.maxTracked : 0;
+  if (one.due === "begun" || one.due === "events") return { begun: true, limit };
   // What ended unheard did so after the last event, give or take clocks that differ.
   const since = one.mark === "" ? Date.now() - settings.lookBackMs : timeOf(one.mark) - 5_000;
   return { begun: false, limit, endedSince: Math.max(0, since) };

@@ -9,6 +9,7 @@ import {
   createWatchedJob,
   hasBegun,
   isOver,
+  reopen,
   type Tracked,
   type WatchedJob,
 } from "./tracked.js";
@@ -33,6 +34,8 @@ export interface Registry {
   grow(tracked: Tracked, kids: Kids): Tracked[];
   /** Gives a descendant that was looked at its name as a stage. */
   nameStage(tracked: Tracked): void;
+  /** Forgets a job that cannot be shown, and those that wait for it; that it is nobody's is remembered for some time. */
+  disown(tracked: Tracked): void;
   /** A child that was taken out of its flow: what it is from here on, is told apart. */
   detach(tracked: Tracked): void;
   /** All descendants of a job's root. */
@@ -89,6 +92,7 @@ export function createRegistry(settings: Settings, report: (message: string) => 
     if (one.job) kept -= 1;
     if (tracked.get(one.key) === one) tracked.delete(one.key);
     idle.delete(one);
+    one.above = undefined;
     if (one.job?.root === one) jobs.delete(one.job);
     one.job?.unread.delete(one);
     one.job?.touched.delete(one);
@@ -118,6 +122,7 @@ export function createRegistry(settings: Settings, report: (message: string) => 
   function join(one: Tracked, parent: Tracked): void {
     const job = parent.job as WatchedJob;
     one.parent = parent;
+    one.above = undefined;
     one.job = job;
     parent.children.set(one.key, one);
     job.size += 1;
@@ -133,6 +138,7 @@ export function createRegistry(settings: Settings, report: (message: string) => 
     const former = over.get(one.key);
     over.delete(one.key);
     one.job = createWatchedJob(one, jobId, former);
+    if (mode === "job") reopen(one.job);
     jobs.add(one.job);
     kept += 1;
     if (one.children.size === 0) idle.add(one);
@@ -143,6 +149,7 @@ export function createRegistry(settings: Settings, report: (message: string) => 
     jobs,
     queue: (base) => queues.get(base),
     add,
+    disown,
     remembered(key) {
       if (over.get(key) !== undefined) return "over";
       return foreign.get(key) && "foreign";
@@ -159,12 +166,20 @@ export function createRegistry(settings: Settings, report: (message: string) => 
           return undefined;
         }
         const ancestor = parent ?? add(ref, false);
+        if (isAbove(one, ancestor)) {
+          report(
+            `Job ${one.id.slice(0, 150)} of queue ${one.queue.name} is left out: its parents are a circle.`,
+          );
+          disown(one);
+          return undefined;
+        }
+        one.above = ancestor;
         ancestor.below.push(one);
         return ancestor;
       }
       if (!isNamed.has(one.queue.base)) disown(one);
-      // Of what is gone only mode job knows that it was no part of a flow.
-      else if (one.gone && (mode === "flow" || !one.ending)) drop(one);
+      // That what is gone was no part of a flow only mode job knows, or the monitor that has it as a job.
+      else if (one.gone && !one.recalled && (mode === "flow" || !one.ending)) drop(one);
       else if (isOver(one) && !one.wanted) drop(one);
       else becomeRoot(one);
       return undefined;
@@ -228,6 +243,13 @@ export function createRegistry(settings: Settings, report: (message: string) => 
       wasFull = false;
     },
   };
+}
+
+/** Whether a job is, or leads to, its own ancestor. */
+function isAbove(one: Tracked, ancestor: Tracked): boolean {
+  let above: Tracked | undefined = ancestor;
+  while (above && above !== one) above = above.above;
+  return above === one;
 }
 
 function below({ root }: WatchedJob): Tracked[] {

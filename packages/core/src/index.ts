@@ -23,7 +23,7 @@ export type {
   WorkflowEvent,
 } from "./events.js";
 export { isJobId } from "./normalise.js";
-export type { Engine, WorkflowEngine, WorkflowEngineEvents } from "./engine.js";
+export type { Engine, EngineHost, WorkflowEngine, WorkflowEngineEvents } from "./engine.js";
 export { createEngine } from "./engine.js";
 
 // What a job is after it.
