@@ -1,3 +1,5 @@
+import { shown } from "./keys.js";
+
 /** A Redis key that is of another type than BullMQ writes there. */
 export interface Damage {
   key: string;
@@ -35,4 +37,4 @@ export const readDamage = ([key, type]: RawDamage): Damage => ({ key, type });
 
 /** What is wrong, what that costs, and what to do. */
 export const complaint = ({ key, type }: Damage, costAndRemedy: string): string =>
-  `Redis key ${key.slice(0, 300)} is a ${type}, not what BullMQ keeps there (WRONGTYPE): ${costAndRemedy}`;
+  `Redis key ${shown(key)} is a ${type}, not what BullMQ keeps there (WRONGTYPE): ${costAndRemedy}`;

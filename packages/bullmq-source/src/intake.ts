@@ -10,7 +10,7 @@ import { isOver, type Tracked, type WatchedJob } from "./tracked.js";
 
 export interface IntakeOptions {
   registry: Registry;
-  recall: Pick<Recall, "eventsOf" | "placed">;
+  recall: Pick<Recall, "eventsOf" | "found" | "missed">;
   /** What a job's progress says; JSON values in, never throws. */
   parse(progress: unknown, of: Tracked): Report | undefined;
   /** Something is to be looked at before more is said of its job. */
@@ -44,7 +44,11 @@ export function takeIn(one: Tracked, look: Look, options: IntakeOptions): Watche
     if (ancestor) lookNext(ancestor);
   }
   const { job, parent } = one;
-  if (isFirst && job?.root === one) recall.placed(job);
+  // It is older than this source: monitors may know more of it.
+  if (isFirst && !events.some(({ name }) => name === "added")) {
+    if (job?.root === one) recall.found(job);
+    else if (!job && one.ending) recall.missed(one, events);
+  }
   if (job && (events.some(isRetryByHand) || job.isAgain)) beginAnew(one, job);
   if (job?.root === one) learnRun(job);
   digest(one, events, (progress) => parse(progress, one));

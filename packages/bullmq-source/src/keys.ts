@@ -47,6 +47,9 @@ function queueOf(queueKey: string): QueueRef {
   return queueRef(queueKey.slice(0, colon), queueKey.slice(colon + 1));
 }
 
+/** An id or a key for a message: short, and without control characters. */
+export const shown = (text: string): string => JSON.stringify(text.slice(0, 200)).slice(1, -1);
+
 /** A place in a queue's event stream: `<milliseconds>-<number>`. */
 export const STREAM_START = "0-0";
 

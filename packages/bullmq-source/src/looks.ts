@@ -1,6 +1,6 @@
 import { complaint, type Damage } from "./damage.js";
 import type { Look } from "./facts.js";
-import { compareStreamIds, type QueueRef } from "./keys.js";
+import { compareStreamIds, type QueueRef, shown } from "./keys.js";
 import type { Settings } from "./options.js";
 import type { QueueWatch } from "./queue-watch.js";
 import type { Followed, Queues } from "./queues.js";
@@ -69,7 +69,7 @@ export function createLooks({ settings, queues, reader, report }: LooksOptions):
 
     complainOfJob({ id, queue }, damage) {
       const message =
-        `job ${id.slice(0, 150)} of queue ${queue.name} is left out. Restore or remove that job, ` +
+        `job ${shown(id)} of queue ${queue.name} is left out. Restore or remove that job, ` +
         "or the job that names it as its parent or child.";
       once(damage.key, complaint(damage, message));
     },

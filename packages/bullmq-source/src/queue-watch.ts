@@ -19,16 +19,18 @@ export interface QueueEvent {
 
 /**
  * One queue's events, each told once and in the order of the queue's stream. They come over a
- * connection of their own, which may be away or slow: others may read the same events and `take` them.
+ * connection of their own, which may be away or slow: what is read otherwise is told with `take`.
  */
 export interface QueueWatch {
   readonly queue: QueueRef;
   /** The last event that was heard. */
   readonly heard: string;
-  /** False before `follow`, and from `onBroken` on. */
+  /** There is a connection, which comes back by itself if it is away. */
   readonly isFollowing: boolean;
-  /** Begins, or begins anew, with what comes after this place. */
-  follow(from: string): void;
+  /** It is not away. */
+  readonly isLive: boolean;
+  /** Begins anew at this place, over a connection of its own or, with `mute`, without one. */
+  follow(from: string, how?: "mute"): void;
   /** Takes events that were read otherwise, in order. Those that were heard before are left out. */
   take(events: readonly QueueEvent[]): void;
   /** Everything up to this place was taken, or does not exist any more. */
@@ -46,14 +48,11 @@ export interface QueueWatchOptions {
   onEvent(event: QueueEvent): void;
   /** The connection is back: something may have been missed. */
   onGap(): void;
-  /** No event comes by itself any more, until `follow` is called. */
-  onBroken(): void;
+  /** No event comes by itself, until `onGap` or until `follow` is called. */
+  onAway(): void;
   /** Called once each time that the connection fails. */
   onError(error: Error): void;
 }
-
-/** The least time between two calls of `onBroken`: a stream of nonsense does not make it spin. */
-const BROKEN_APART_MS = 1_000;
 
 /** QueueEvents with one ear for everything: each event's place counts, whatever its name. */
 class Tap extends QueueEvents {
@@ -67,14 +66,12 @@ class Tap extends QueueEvents {
 }
 
 export function createQueueWatch(queue: QueueRef, options: QueueWatchOptions): QueueWatch {
-  const { connection, onEvent, onGap, onBroken, onError } = options;
+  const { connection, onEvent, onGap, onAway, onError } = options;
   let tap: Tap | undefined;
   let heard = "0-0";
   let isAway = false;
   let mayHaveMissed = false;
   let hasComplained = false;
-  let brokenAt = Number.NEGATIVE_INFINITY;
-  let mending: NodeJS.Timeout | undefined;
   let closing: Promise<void> | undefined;
   const waiting = new Set<{ id: string; settle(isReached: boolean): void }>();
 
@@ -88,16 +85,21 @@ export function createQueueWatch(queue: QueueRef, options: QueueWatchOptions): Q
       const { jobId, prev, data, failedReason, name: jobName } = fields;
       take([{ name: name as string, id, jobId, jobName, prev, data, failedReason }]);
     } else if (name === "error" || name === "ioredis:close") {
-      isAway = true;
       mayHaveMissed = true;
       if (name === "error") complain(args[0] as Error);
-      release();
+      away();
     }
   }
 
   function here(): void {
     isAway = false;
     hasComplained = false;
+  }
+
+  function away(): void {
+    isAway = true;
+    release();
+    onAway();
   }
 
   function complain(error: Error): void {
@@ -121,12 +123,14 @@ export function createQueueWatch(queue: QueueRef, options: QueueWatchOptions): Q
     }
   }
 
-  function follow(from: string): void {
+  function follow(from: string, how?: "mute"): void {
     if (closing) return;
     void end(tap);
-    here();
-    mayHaveMissed = false;
+    tap = undefined;
     heard = from;
+    mayHaveMissed = false;
+    if (how === "mute") return;
+    here();
     const fresh = new Tap(queue.name, {
       connection,
       prefix: queue.prefix,
@@ -141,19 +145,14 @@ export function createQueueWatch(queue: QueueRef, options: QueueWatchOptions): Q
       if (mayHaveMissed) onGap();
       mayHaveMissed = false;
     });
-    // It ends by itself at an event that it cannot parse, or when its connection gives up.
+    // It ends by itself at an event that it cannot parse.
     fresh.run().catch((error: Error) => {
       if (tap !== fresh || closing) return;
       tap = undefined;
       void end(fresh);
-      isAway = true;
-      complain(error);
-      release();
-      const wait = Math.max(0, brokenAt + BROKEN_APART_MS - performance.now());
-      mending = setTimeout(() => {
-        brokenAt = performance.now();
-        onBroken();
-      }, wait);
+      const what = `An event of ${queue.base}events after ${heard} is left out, it cannot be read`;
+      complain(error instanceof SyntaxError ? new Error(`${what}: ${error.message}`) : error);
+      away();
     });
   }
 
@@ -173,6 +172,9 @@ export function createQueueWatch(queue: QueueRef, options: QueueWatchOptions): Q
     get isFollowing() {
       return tap !== undefined;
     },
+    get isLive() {
+      return tap !== undefined && !isAway;
+    },
     follow,
     take,
     skipTo(id) {
@@ -180,7 +182,7 @@ export function createQueueWatch(queue: QueueRef, options: QueueWatchOptions): Q
     },
     reached(id, ms) {
       const isReached = compareStreamIds(heard, id) >= 0;
-      if (isReached || isAway || closing) return Promise.resolve(isReached);
+      if (isReached || isAway || !tap || closing) return Promise.resolve(isReached);
       return new Promise((resolve) => {
         const settle = (isReached: boolean) => {
           clearTimeout(timer);
@@ -194,7 +196,6 @@ export function createQueueWatch(queue: QueueRef, options: QueueWatchOptions): Q
       });
     },
     close() {
-      clearTimeout(mending);
       closing ??= end(tap);
       release();
       return closing;

@@ -4,8 +4,8 @@ import { createQueueWatch, type QueueEvent, type QueueWatch } from "./queue-watc
 import type { ListOptions } from "./reader.js";
 
 /**
- * What is to be done for a queue: to read its events where the connection for them has ended, and to
- * list the jobs that have begun, or all. `start` is the first listing.
+ * What is to be done for a queue: to read its events where no connection brings them, and to list the
+ * jobs that have begun, or all. `start` is the first listing.
  */
 type Due = "nothing" | "events" | "begun" | "all" | "start";
 const DUE: readonly Due[] = ["nothing", "events", "begun", "all", "start"];
@@ -27,6 +27,10 @@ export interface Queues {
   values(): Iterable<Followed>;
   follow(queue: QueueRef): void;
   demand(followed: Followed, due: Due): void;
+  /** Follows a queue's events from this place on. */
+  listen(followed: Followed, from: string): void;
+  /** Reads the events of queues without a live connection soon. */
+  readSoon(): void;
   /**
    * Called with the oldest event that a stream had at a look, once the events up to that look were
    * heard: if it is later than what was heard at the look before, something was missed.
@@ -46,10 +50,22 @@ export interface QueuesOptions {
 }
 
 const GAPS_APART_MS = 1_000;
+/** How often the events of a queue are read while its connection is away, or if it has none. */
+const READS_APART_MS = 1_000;
+/** Most connections for queues that are followed only for descendants. The others have none. */
+const MOST_CONNECTIONS = 32;
 
 export function createQueues({ settings, onEvent, onDue, onError }: QueuesOptions): Queues {
   const followed = new Map<string, Followed>();
   const isNamed = new Set(settings.named.map(({ base }) => base));
+  let reading: NodeJS.Timeout | undefined;
+
+  function readSoon(): void {
+    reading ??= setTimeout(() => {
+      reading = undefined;
+      for (const one of followed.values()) if (!one.watch.isLive) demand(one, "events");
+    }, READS_APART_MS);
+  }
 
   function demand(one: Followed, due: Due): void {
     if (DUE.indexOf(due) > DUE.indexOf(one.due)) one.due = due;
@@ -60,6 +76,16 @@ export function createQueues({ settings, onEvent, onDue, onError }: QueuesOption
     get: (base) => followed.get(base),
     values: () => followed.values(),
     demand,
+    readSoon,
+
+    listen(one, from) {
+      const { queue, isFollowing } = one.watch;
+      const others = [...followed.values()].filter(
+        ({ watch }) => watch.isFollowing && !isNamed.has(watch.queue.base),
+      );
+      const mayConnect = isFollowing || isNamed.has(queue.base) || others.length < MOST_CONNECTIONS;
+      one.watch.follow(from, mayConnect ? undefined : "mute");
+    },
 
     follow(queue) {
       if (followed.has(queue.base) || queue.name === "") return; // a key that is none of BullMQ's
@@ -68,7 +94,7 @@ export function createQueues({ settings, onEvent, onDue, onError }: QueuesOption
           connection: settings.connection,
           onEvent: (event) => onEvent(queue, event),
           onGap: () => demand(one, "all"),
-          onBroken: () => demand(one, "events"),
+          onAway: readSoon,
           onError,
         }),
         due: "start",
@@ -99,6 +125,7 @@ export function createQueues({ settings, onEvent, onDue, onError }: QueuesOption
     },
 
     async close() {
+      clearTimeout(reading);
       await Promise.all([...followed.values()].map(({ watch }) => watch.close()));
       followed.clear();
     },

@@ -7,7 +7,7 @@ import {
 import { type Gone, readBacklog } from "./backlog.js";
 import { endingOf } from "./digest.js";
 import { stageEndId } from "./flow-mode.js";
-import { type QueueRef, queueRef, STREAM_START, timeOf } from "./keys.js";
+import { type JobRef, type QueueRef, queueRef, STREAM_START, timeOf } from "./keys.js";
 import { type Settings, sourceJob } from "./options.js";
 import type { QueueEvent } from "./queue-watch.js";
 import type { Reader } from "./reader.js";
@@ -24,8 +24,10 @@ export interface Recall {
   read(queue: QueueRef, upTo: string): Promise<void>;
   /** What it tells of one of them, which is then no longer looked for. */
   eventsOf(key: string): QueueEvent[];
-  /** A job was found that has a record. Some of its stages may have none any more. */
-  placed(job: WatchedJob): void;
+  /** A job was found that is older than the source. Some of its stages may have no record any more. */
+  found(job: WatchedJob): void;
+  /** A job that is older than the source ended before it was seen, and left no record. */
+  missed(ref: JobRef & { name: string }, events: QueueEvent[]): void;
   /** Another monitor listens. */
   again(): void;
   /** From time to time: asks again what could not be answered, and forgets what nobody waits for. */
@@ -46,6 +48,8 @@ export interface RecallOptions {
 }
 
 const ASKED_AT_ONCE = 16;
+/** How often a monitor that does not answer is asked again, with each sweep. */
+const MOST_RETRIES = 20;
 /** Everything up to the end of the stream. */
 const NEWEST = "+";
 const OVER: ReadonlySet<string> = new Set(["completed", "failed", "cancelled", "skipped"]);
@@ -65,20 +69,23 @@ export function createRecall(options: RecallOptions): Recall {
   const jobs: WatchedJob[] = [];
   const unanswered: Gone[] = [];
   let isAsking = false;
+  let retries = 0;
   let isOld = false;
   let isClosed = false;
 
   async function readQueue(queue: QueueRef, upTo: string): Promise<void> {
-    const limit = settings.maxTracked;
+    const { maxTracked: limit } = settings;
     const found = await readBacklog(reader, queue, { after: `${since}-0`, upTo, limit });
     read.add(queue.base);
+    for (const one of found) add(one);
+  }
+
+  function add(one: Gone): void {
     isOld = false;
-    for (const one of found) {
-      gone.set(one.key, one);
-      if (settings.mode === "flow") addStage(one);
-    }
-    while (gone.size > limit) gone.delete(gone.keys().next().value as string);
-    if (isNamed.has(queue.base)) roots.push(...found);
+    gone.set(one.key, one);
+    if (gone.size > settings.maxTracked) gone.delete(gone.keys().next().value as string);
+    if (isNamed.has(one.queue.base)) roots.push(one);
+    if (settings.mode === "flow") addStage(one);
   }
 
   function addStage(one: Gone): void {
@@ -106,7 +113,7 @@ export function createRecall(options: RecallOptions): Recall {
       else await Promise.all(jobs.splice(0, ASKED_AT_ONCE).map(endStagesOf));
     }
     isAsking = false;
-    if (failure && !isClosed) report(failure);
+    if (failure && retries === 0 && !isClosed) report(failure);
   }
 
   const snapshotsOf = (jobId: string) => Promise.all(hosts.map((host) => host.get(jobId)));
@@ -122,10 +129,10 @@ export function createRecall(options: RecallOptions): Recall {
     for (const { stages } of snapshots) await readQueuesOf(stages);
     if (isClosed) return;
     gone.delete(root.key);
-    for (const { stages } of snapshots) {
-      for (const [stage, one] of claims(stages)) {
+    for (const snapshot of snapshots) {
+      for (const [stage, one] of claims(snapshot)) {
         gone.delete(one.key);
-        if (!OVER.has(stage.status)) endStage(jobId, stage.stage, one);
+        if (!OVER.has(stage.status)) endStage(snapshot, stage, one);
       }
     }
     const open = snapshots.find(({ done }) => !done);
@@ -145,28 +152,33 @@ export function createRecall(options: RecallOptions): Recall {
     // Where there is no answer, the job's own end will say what its stages are.
     for (const snapshot of await snapshotsOf(job.jobId).catch(() => [])) {
       if (!snapshot || snapshot.done) continue;
-      for (const [{ stage, status }, one] of claims(snapshot.stages)) {
-        if (job.stageIds.has(stage) || OVER.has(status)) continue;
+      for (const [stage, one] of claims(snapshot)) {
+        if (job.stageIds.has(stage.stage) || OVER.has(stage.status)) continue;
         gone.delete(one.key);
-        endStage(job.jobId, stage, one);
+        endStage(snapshot, stage, one);
       }
     }
   }
 
-  function endStage(jobId: string, stage: string, { key, events }: Gone): void {
+  function endStage(
+    { jobId, run }: JobSnapshot,
+    { stage, attempt }: StageSnapshot,
+    { key, events }: Gone,
+  ): void {
     const ending = endingOf(events);
     if (!ending || isClosed) return;
     const { id, status, error } = ending;
     emit("stage", {
-      ...{ jobId, stage, status, timestamp: timeOf(id), id: stageEndId(key, id) },
+      ...{ jobId, run, stage, attempt, status },
+      ...{ timestamp: timeOf(id), id: stageEndId(key, id) },
       ...(status === "cancelled" && { reason: "removed" }),
       ...(error !== undefined && { error }),
     });
   }
 
   /** Which of the jobs that are gone these stages are. */
-  function* claims(all: readonly StageSnapshot[]): Generator<[StageSnapshot, Gone]> {
-    for (const stage of all) {
+  function* claims(job: JobSnapshot): Generator<[StageSnapshot, Gone]> {
+    for (const stage of job.stages) {
       const one = stages.get(stage.stage);
       if (one && gone.get(one.key) === one) yield [stage, one];
     }
@@ -197,9 +209,14 @@ export function createRecall(options: RecallOptions): Recall {
       return events;
     },
 
-    placed(job) {
+    found(job) {
       if (settings.mode === "job" || gone.size === 0) return;
       jobs.push(job);
+      void ask();
+    },
+
+    missed({ queue, id, key, name }, events) {
+      add({ queue, id, key, name, events });
       void ask();
     },
 
@@ -209,10 +226,13 @@ export function createRecall(options: RecallOptions): Recall {
     },
 
     sweep() {
-      if (unanswered.length > 0) {
-        roots.push(...unanswered.splice(0));
+      if (unanswered.length === 0) retries = 0;
+      roots.push(...unanswered.splice(0));
+      if (roots.length > 0 && retries < MOST_RETRIES) {
+        retries += 1;
         void ask();
       } else if (isOld && !isAsking) {
+        roots.length = 0;
         gone.clear();
         stages.clear();
         read.clear();

@@ -1,6 +1,6 @@
 import { isJobId } from "@org/workflow-monitor";
 import type { Kids } from "./facts.js";
-import { type JobRef, parseKey, type QueueRef } from "./keys.js";
+import { type JobRef, parseKey, type QueueRef, shown } from "./keys.js";
 import { type Settings, type SourceJob, sourceJob } from "./options.js";
 import { isStageId } from "./progress.js";
 import { Recent } from "./recent.js";
@@ -115,7 +115,7 @@ export function createRegistry(settings: Settings, report: (message: string) => 
       // Told below: it gave no id.
     }
     return report(
-      `Job ${job.id.slice(0, 150)} of queue ${job.queue} is left out: the monitor does not take its id.`,
+      `Job ${shown(job.id)} of queue ${job.queue} is left out: the monitor does not take its id.`,
     );
   }
 
@@ -138,6 +138,7 @@ export function createRegistry(settings: Settings, report: (message: string) => 
     const former = over.get(one.key);
     over.delete(one.key);
     one.job = createWatchedJob(one, jobId, former);
+    if (one.recalled) one.job.run = one.recalled.run;
     if (mode === "job") reopen(one.job);
     jobs.add(one.job);
     kept += 1;
@@ -168,7 +169,7 @@ export function createRegistry(settings: Settings, report: (message: string) => 
         const ancestor = parent ?? add(ref, false);
         if (isAbove(one, ancestor)) {
           report(
-            `Job ${one.id.slice(0, 150)} of queue ${one.queue.name} is left out: its parents are a circle.`,
+            `Job ${shown(one.id)} of queue ${one.queue.name} is left out: its parents are a circle.`,
           );
           disown(one);
           return undefined;

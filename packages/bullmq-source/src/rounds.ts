@@ -100,17 +100,18 @@ export function createRounds(options: RoundsOptions): Rounds {
     looks.complainOf(queue, damages);
     if (due === "start") {
       await recall.read(queue, newest);
+      queues.listen(one, newest);
       one.mark = newest;
-      watch.follow(newest);
     } else if (compareStreamIds(newest, watch.heard) < 0) {
       // A stream that ends before what was heard is another one: Redis has lost it, or has another clock.
       one.gapEnd = watch.heard;
+      queues.listen(one, newest);
       one.mark = newest;
-      watch.follow(newest);
-    } else if (!watch.isFollowing) {
+    } else if (!watch.isLive) {
       await looks.catchUp(watch, newest);
-      watch.follow(watch.heard);
+      if (!watch.isFollowing) queues.listen(one, watch.heard);
     }
+    if (!watch.isLive) queues.readSoon();
     if (isClosed) return;
     one.due = "nothing";
     if (due === "events") return;
