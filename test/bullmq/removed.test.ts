@@ -1,8 +1,10 @@
-import { memoryStore } from "@org/workflow-monitor";
+import { randomUUID } from "node:crypto";
+import { type JobStore, memoryStore } from "@org/workflow-monitor";
+import { redisStore } from "@org/workflow-monitor-redis";
 import type { JobsOptions } from "bullmq";
 import { expect, describe as group } from "vitest";
 import { startFaultProxy } from "../support/fault-proxy.js";
-import { withoutRedis } from "../support/redis.js";
+import { type RedisServer, withoutRedis } from "../support/redis.js";
 import { until as eventually } from "../support/wait.js";
 import { gate, inWorlds, shorten, type Watching, type World } from "./given.js";
 
@@ -112,31 +114,58 @@ group.skipIf(withoutRedis)("jobs that leave no record", () => {
     },
   );
 
+  const stores: [string, (redis: RedisServer) => JobStore][] = [
+    ["in the same process", () => memoryStore()],
+    ["in Redis", ({ url }) => redisStore({ url, prefix: `t-${randomUUID()}` })],
+  ];
+  for (const [where, createStore] of stores)
+    inWorld(
+      `[B2] [R22] and ended while no source was there, are ended by the next one, with a store ${where}`,
+      async (world, redis) => {
+        const store = createStore(redis);
+        const first = world.watch({}, store);
+        const held = await twoThatRun(world, first);
+        await world.queue().add("waits", {}, { jobId: "waits", delay: 1e6, ...removed });
+        await first.until("waits", "exists", () => true);
+        await first.close();
+        held.open();
+        for (const id of ["works", "fails"]) await isGone(world, id);
+        await (await world.queue().getJob("waits"))?.remove();
+        const seconds = [world.watch({}, store), world.watch({}, store)];
+        for (const second of seconds) {
+          await theirEnds(second);
+          expect(await second.until("waits", "is done", ({ done }) => done)).toMatchObject({
+            ...{ status: "cancelled", reason: "removed" },
+            labels: { queue: "work", name: "waits" },
+          });
+        }
+        const fails = await seconds[0]?.monitor.get("fails");
+        expect(fails?.stages.map(({ stage, status }) => [stage, status])).toEqual([
+          ["crop", "cancelled"],
+          ["save", "failed"],
+        ]);
+        await store.close();
+      },
+    );
+
   inWorld(
-    "[B2] [R22] and ended while no source was there, are ended by the next one",
-    async (world) => {
-      const store = memoryStore();
-      const first = world.watch({}, store);
+    "[B2] [R22] also when the next one's store connects as it begins",
+    async (world, redis) => {
+      const createStore = () => redisStore({ url: redis.url, prefix: `${world.prefix}-store` });
+      const before = createStore();
+      const first = world.watch({}, before);
       const held = await twoThatRun(world, first);
-      await world.queue().add("waits", {}, { jobId: "waits", delay: 1e6, ...removed });
-      await first.until("waits", "exists", () => true);
       await first.close();
+      await before.close();
       held.open();
       for (const id of ["works", "fails"]) await isGone(world, id);
-      await (await world.queue().getJob("waits"))?.remove();
-      const seconds = [world.watch({}, store), world.watch({}, store)];
-      for (const second of seconds) {
-        await theirEnds(second);
-        expect(await second.until("waits", "is done", ({ done }) => done)).toMatchObject({
-          ...{ status: "cancelled", reason: "removed" },
-          labels: { queue: "work", name: "waits" },
-        });
-      }
-      const fails = await seconds[0]?.monitor.get("fails");
-      expect(fails?.stages.map(({ stage, status }) => [stage, status])).toEqual([
-        ["crop", "cancelled"],
-        ["save", "failed"],
-      ]);
+      const store = createStore();
+      const second = world.watch({}, store);
+      const fails = async () => (await second.monitor.get("fails").catch(() => undefined))?.done;
+      while (!(await fails())) await new Promise((resolve) => setTimeout(resolve, 5));
+      await theirEnds(second);
+      expect(second.complaints).toEqual([]);
+      await second.close();
       await store.close();
     },
   );

@@ -26,7 +26,7 @@ export interface LooksOptions {
   settings: Settings;
   queues: Queues;
   reader: Reader;
-  report(error: unknown): void;
+  report(message: string): void;
 }
 
 /**
@@ -41,7 +41,7 @@ export function createLooks({ settings, queues, reader, report }: LooksOptions):
   const known = new Recent<true>(REMEMBERED);
 
   function once(what: string, message: string): void {
-    if (!known.get(what)) report(new Error(message));
+    if (!known.get(what)) report(message);
     known.set(what, true);
   }
 

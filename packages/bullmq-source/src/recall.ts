@@ -30,7 +30,7 @@ export interface Recall {
   missed(ref: JobRef & { name: string }, events: QueueEvent[]): void;
   /** Another monitor listens. */
   again(): void;
-  /** From time to time: asks again what could not be answered, and forgets what nobody waits for. */
+  /** From time to time: forgets what nobody waits for. */
   sweep(): void;
   close(): void;
 }
@@ -48,8 +48,10 @@ export interface RecallOptions {
 }
 
 const ASKED_AT_ONCE = 16;
-/** How often a monitor that does not answer is asked again, with each sweep. */
-const MOST_RETRIES = 20;
+/** A monitor that does not answer is asked again: its store may not be connected yet. */
+const RETRY_MS = 1_000;
+const REPORT_AT_TRY = 5;
+const MOST_TRIES = 600;
 /** Everything up to the end of the stream. */
 const NEWEST = "+";
 const OVER: ReadonlySet<string> = new Set(["completed", "failed", "cancelled", "skipped"]);
@@ -64,12 +66,11 @@ export function createRecall(options: RecallOptions): Recall {
   /** Queues whose streams were read, and from when on; milliseconds since 1970 by Redis' clock. */
   const read = new Set<string>();
   let since = 0;
-  /** What is to be asked: of roots that may be gone, and of those that are there. */
-  const roots: Gone[] = [];
-  const jobs: WatchedJob[] = [];
-  const unanswered: Gone[] = [];
+  /** What is to be asked; each rejects when a monitor does not answer. */
+  const questions: (() => Promise<void>)[] = [];
   let isAsking = false;
-  let retries = 0;
+  let tries = 0;
+  let retry: NodeJS.Timeout | undefined;
   let isOld = false;
   let isClosed = false;
 
@@ -84,7 +85,7 @@ export function createRecall(options: RecallOptions): Recall {
     isOld = false;
     gone.set(one.key, one);
     if (gone.size > settings.maxTracked) gone.delete(gone.keys().next().value as string);
-    if (isNamed.has(one.queue.base)) roots.push(one);
+    if (isNamed.has(one.queue.base)) questions.push(() => endRoot(one));
     if (settings.mode === "flow") addStage(one);
   }
 
@@ -99,21 +100,48 @@ export function createRecall(options: RecallOptions): Recall {
 
   /** Not awaited by anybody: a monitor whose store is away keeps nothing up. */
   async function ask(): Promise<void> {
-    if (isAsking || hosts.length === 0) return;
+    if (isAsking || retry || hosts.length === 0) return;
     isAsking = true;
+    const unanswered: typeof questions = [];
     let failure: unknown;
-    const endOrKeep = (root: Gone) =>
-      endRoot(root).catch((thrown: unknown) => {
-        failure = thrown;
-        unanswered.push(root);
-      });
-    // Roots first: what is left then may be stages of jobs that go on.
-    while (!isClosed && roots.length + jobs.length > 0) {
-      if (roots.length > 0) await Promise.all(roots.splice(0, ASKED_AT_ONCE).map(endOrKeep));
-      else await Promise.all(jobs.splice(0, ASKED_AT_ONCE).map(endStagesOf));
+    for (let isAnswered = true; isAnswered && questions.length > 0 && !isClosed; ) {
+      const some = questions.splice(0, ASKED_AT_ONCE);
+      isAnswered = false;
+      await Promise.all(
+        some.map((question) =>
+          question().then(
+            () => {
+              isAnswered = true;
+            },
+            (thrown: unknown) => {
+              failure = thrown;
+              unanswered.push(question);
+            },
+          ),
+        ),
+      );
     }
     isAsking = false;
-    if (failure && retries === 0 && !isClosed) report(failure);
+    questions.push(...unanswered);
+    if (unanswered.length > 0) askAgain(failure);
+    else tries = 0;
+  }
+
+  function askAgain(failure: unknown): void {
+    tries += 1;
+    if (isClosed) return;
+    if (tries === REPORT_AT_TRY) {
+      const why = failure instanceof Error ? failure.message : String(failure);
+      report(
+        `The monitor does not say what it has of ${questions.length} jobs that ended and left no ` +
+          `record (${why}): their viewers wait until it does.`,
+      );
+    }
+    if (tries === MOST_TRIES) questions.length = 0;
+    retry = setTimeout(() => {
+      retry = undefined;
+      void ask();
+    }, RETRY_MS);
   }
 
   const snapshotsOf = (jobId: string) => Promise.all(hosts.map((host) => host.get(jobId)));
@@ -149,8 +177,7 @@ export function createRecall(options: RecallOptions): Recall {
   /** Stages of a flow that goes on, which its jobs have forgotten. */
   async function endStagesOf(job: WatchedJob): Promise<void> {
     if (!registry.jobs.has(job) || gone.size === 0) return;
-    // Where there is no answer, the job's own end will say what its stages are.
-    for (const snapshot of await snapshotsOf(job.jobId).catch(() => [])) {
+    for (const snapshot of await snapshotsOf(job.jobId)) {
       if (!snapshot || snapshot.done) continue;
       for (const [stage, one] of claims(snapshot)) {
         if (job.stageIds.has(stage.stage) || OVER.has(stage.status)) continue;
@@ -211,7 +238,7 @@ export function createRecall(options: RecallOptions): Recall {
 
     found(job) {
       if (settings.mode === "job" || gone.size === 0) return;
-      jobs.push(job);
+      questions.push(() => endStagesOf(job));
       void ask();
     },
 
@@ -226,13 +253,7 @@ export function createRecall(options: RecallOptions): Recall {
     },
 
     sweep() {
-      if (unanswered.length === 0) retries = 0;
-      roots.push(...unanswered.splice(0));
-      if (roots.length > 0 && retries < MOST_RETRIES) {
-        retries += 1;
-        void ask();
-      } else if (isOld && !isAsking) {
-        roots.length = 0;
+      if (isOld && questions.length === 0 && !isAsking) {
         gone.clear();
         stages.clear();
         read.clear();
@@ -242,6 +263,7 @@ export function createRecall(options: RecallOptions): Recall {
 
     close() {
       isClosed = true;
+      clearTimeout(retry);
     },
   };
 }

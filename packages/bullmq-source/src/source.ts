@@ -30,8 +30,8 @@ export function bullmqSource(options: BullmqSourceOptions): BullmqSource {
   const settings = readOptions(options);
   const engine = createEngine();
   let stop: (() => Promise<unknown>) | undefined;
-  let rounds: Rounds | undefined;
-  let recallAgain: Recall["again"] | undefined;
+  let started: { rounds: Rounds; recall: Recall } | undefined;
+  /** Monitors that listen. */
   const hosts: EngineHost[] = [];
   let isAway = false;
   let closing: Promise<void> | undefined;
@@ -71,23 +71,23 @@ export function bullmqSource(options: BullmqSourceOptions): BullmqSource {
     }
   }
 
-  function start(): Rounds {
-    const registry = createRegistry(settings, (message) => report(new Error(message)));
-    const schedule = () => started.schedule();
+  function start(): { rounds: Rounds; recall: Recall } {
+    const registry = createRegistry(settings, report);
+    const schedule = () => rounds.schedule();
     const queues = createQueues({ settings, onEvent: hear, onDue: schedule, onError: lost });
     const { connection } = settings;
     const reader = createReader({ connection, onError: lost, onReady: back });
     const looks = createLooks({ settings, queues, reader, report });
     const follow = (one: Tracked) => {
-      started.mark(one);
+      rounds.mark(one);
       schedule();
     };
     const recall = createRecall({ settings, registry, reader, hosts, emit, report, follow });
-    const started = createRounds({
+    const rounds = createRounds({
       ...{ settings, registry, queues, reader, looks, recall, parse, emit, report },
       ...{ onFailure: lost, onSuccess: back },
     });
-    const sweep = createSweep({ settings, registry, queues, recall, rounds: started });
+    const sweep = createSweep({ settings, registry, queues, recall, rounds });
 
     function hear(queue: QueueRef, event: QueueEvent): void {
       const { jobId, name } = event;
@@ -111,30 +111,29 @@ export function bullmqSource(options: BullmqSourceOptions): BullmqSource {
       follow(one);
     }
 
-    recallAgain = recall.again;
     for (const queue of settings.named) queues.follow(queue);
     stop = () => {
       sweep.close();
       recall.close();
-      started.close();
+      rounds.close();
       return Promise.all([queues.close(), reader.close()]);
     };
-    return started;
+    return { rounds, recall };
   }
 
   return {
     on(event, listener) {
       engine.on(event, listener);
       if (closing) return;
-      if (rounds)
-        rounds.retell(); // who comes later hears what is, too
-      else rounds = start();
-      rounds.schedule();
+      // A listener that comes later hears what is, too.
+      if (started) started.rounds.retell();
+      else started = start();
+      started.rounds.schedule();
     },
     off: (event, listener) => engine.off(event, listener),
     attached(host) {
       hosts.push(host);
-      recallAgain?.();
+      started?.recall.again();
     },
     close() {
       closing ??= Promise.resolve(stop?.()).then(() => {});
