@@ -279,4 +279,52 @@ group.skipIf(withoutRedis)("jobs that leave no record", () => {
       await store.close();
     },
   );
+
+  inWorld("[B2] [R22] a child that bears its flow's name does not end the flow", async (world) => {
+    const store = memoryStore();
+    const held = gate();
+    await world.worker(
+      "work",
+      async ({ name }) => (name === "a" ? held.opened : new Promise(() => {})),
+      {
+        concurrency: 2,
+      },
+    );
+    const naming = { mode: "flow", jobId: ({ id }: { id: string }) => id.slice(0, 4) } as const;
+    const first = world.watch(naming, store);
+    await world.flows.add({
+      ...{ ...at, name: "root", opts: { jobId: "root" } },
+      children: ["a", "b"].map((name) => ({
+        ...{ ...at, name },
+        opts: { jobId: `root-${name}`, ...removed },
+      })),
+    });
+    await first.until("root", "has begun", ({ counts }) => counts.running === 2);
+    await first.close();
+    held.open();
+    await isGone(world, "root-a");
+    const second = world.watch(naming, store);
+    const root = await second.until("root", "goes on", ({ counts }) => counts.completed === 1);
+    expect(root.done).toBe(false);
+    expect(second.emitted.filter(({ type, event }) => type === "job" && event.run)).toEqual([]);
+    await store.close();
+  });
+
+  inWorld(
+    "[B2] [R22] jobs that share a name of the host's do not end each other",
+    async (world) => {
+      const store = memoryStore();
+      await world.worker("work", async () => {});
+      const { id = "" } = await world.queue().add("nightly", {}, removed);
+      await isGone(world, id);
+      const naming = { jobId: ({ name }: { name: string }) => name };
+      const { monitor } = world.watch({ queues: ["other"] }, store);
+      await monitor.publish({ type: "job", jobId: "nightly", status: "running" }); // another job
+      const second = world.watch(naming, store);
+      await world.queue().add("fence", {}, { delay: 1e6 });
+      await second.until("fence", "exists", () => true);
+      expect(await second.monitor.get("nightly")).toMatchObject({ status: "running" });
+      await store.close();
+    },
+  );
 });

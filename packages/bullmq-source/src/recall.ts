@@ -12,7 +12,7 @@ import { type Settings, sourceJob } from "./options.js";
 import type { QueueEvent } from "./queue-watch.js";
 import type { Reader } from "./reader.js";
 import type { Registry } from "./registry.js";
-import type { Emit } from "./say.js";
+import { type Emit, labelOf } from "./say.js";
 import type { Tracked, WatchedJob } from "./tracked.js";
 
 /**
@@ -63,8 +63,8 @@ export function createRecall(options: RecallOptions): Recall {
   const gone = new Map<string, Gone>();
   /** The same by what they are called as stages; null: more than one is called so. */
   const stages = new Map<string, Gone | null>();
-  /** Queues whose streams were read, and from when on; milliseconds since 1970 by Redis' clock. */
-  const read = new Set<string>();
+  /** Queues whose streams are or were read, and from when on; milliseconds since 1970 by Redis' clock. */
+  const reads = new Map<string, Promise<void>>();
   let since = 0;
   /** What is to be asked; each rejects when a monitor does not answer. */
   const questions: (() => Promise<void>)[] = [];
@@ -74,11 +74,14 @@ export function createRecall(options: RecallOptions): Recall {
   let isOld = false;
   let isClosed = false;
 
-  async function readQueue(queue: QueueRef, upTo: string): Promise<void> {
+  function readQueue(queue: QueueRef, upTo: string): Promise<void> {
     const { maxTracked: limit } = settings;
-    const found = await readBacklog(reader, queue, { after: `${since}-0`, upTo, limit });
-    read.add(queue.base);
-    for (const one of found) add(one);
+    const read = readBacklog(reader, queue, { after: `${since}-0`, upTo, limit }).then((found) => {
+      for (const one of found) add(one);
+    });
+    reads.set(queue.base, read);
+    read.catch(() => reads.delete(queue.base));
+    return read;
   }
 
   function add(one: Gone): void {
@@ -91,11 +94,10 @@ export function createRecall(options: RecallOptions): Recall {
 
   function addStage(one: Gone): void {
     const stage = idOf(settings.stageId, one);
-    // An id that does not depend on the job's may be a stage of another flow.
-    if (stage === undefined || stage === idOf(settings.stageId, { ...one, id: `${one.id}~` }))
-      return;
+    if (stage === undefined) return;
     const known = stages.get(stage);
     stages.set(stage, known === undefined || known?.key === one.key ? one : null);
+    if (stages.size > settings.maxTracked) stages.delete(stages.keys().next().value as string);
   }
 
   /** Not awaited by anybody: a monitor whose store is away keeps nothing up. */
@@ -144,7 +146,19 @@ export function createRecall(options: RecallOptions): Recall {
     }, RETRY_MS);
   }
 
-  const snapshotsOf = (jobId: string) => Promise.all(hosts.map((host) => host.get(jobId)));
+  async function snapshotsOf(jobId: string): Promise<JobSnapshot[]> {
+    const snapshots = await Promise.all(hosts.map((host) => host.get(jobId)));
+    return snapshots.filter((snapshot) => snapshot !== undefined);
+  }
+
+  /** Whether a job of the monitor is this one, and not the flow of which it is a stage. */
+  function isRoot(one: Gone, { labels, stages }: JobSnapshot): boolean {
+    const { queue, name } = labels;
+    if (queue !== undefined && queue !== one.queue.name) return false;
+    if (name !== undefined && one.name !== "" && labelOf(one.name) !== name) return false;
+    const id = settings.mode === "flow" ? idOf(settings.stageId, one) : undefined;
+    return id === undefined || !stages.some(({ stage }) => stage === id);
+  }
 
   /** A job of a watched queue, if a monitor waits for its end. */
   async function endRoot(root: Gone): Promise<void> {
@@ -152,7 +166,7 @@ export function createRecall(options: RecallOptions): Recall {
     if (registry.remembered(root.key)) return;
     const jobId = idOf(settings.jobId, root);
     if (jobId === undefined || !isJobId(jobId)) return;
-    const snapshots = (await snapshotsOf(jobId)).filter((snapshot) => snapshot !== undefined);
+    const snapshots = (await snapshotsOf(jobId)).filter((snapshot) => isRoot(root, snapshot));
     if (snapshots.length === 0) return;
     for (const { stages } of snapshots) await readQueuesOf(stages);
     if (isClosed) return;
@@ -178,7 +192,7 @@ export function createRecall(options: RecallOptions): Recall {
   async function endStagesOf(job: WatchedJob): Promise<void> {
     if (!registry.jobs.has(job) || gone.size === 0) return;
     for (const snapshot of await snapshotsOf(job.jobId)) {
-      if (!snapshot || snapshot.done) continue;
+      if (snapshot.done) continue;
       for (const [stage, one] of claims(snapshot)) {
         if (job.stageIds.has(stage.stage) || OVER.has(stage.status)) continue;
         gone.delete(one.key);
@@ -217,8 +231,8 @@ export function createRecall(options: RecallOptions): Recall {
     for (const { stage, status } of all) {
       const name = stage.slice(0, Math.max(0, stage.indexOf(":")));
       const queue = queueRef(settings.prefix, name);
-      if (name === "" || OVER.has(status) || read.has(queue.base)) continue;
-      await readQueue(queue, NEWEST);
+      if (name === "" || OVER.has(status)) continue;
+      await (reads.get(queue.base) ?? readQueue(queue, NEWEST));
     }
   }
 
@@ -256,7 +270,7 @@ export function createRecall(options: RecallOptions): Recall {
       if (isOld && questions.length === 0 && !isAsking) {
         gone.clear();
         stages.clear();
-        read.clear();
+        reads.clear();
       }
       isOld = true;
     },
@@ -271,10 +285,14 @@ export function createRecall(options: RecallOptions): Recall {
 const lastAttempt = ({ stages }: JobSnapshot): number =>
   stages.reduce((last, { attempt }) => Math.max(last, attempt), 0);
 
-/** By the host's function, which may throw. */
-function idOf(name: Settings["jobId"], one: Gone): string | undefined {
+/**
+ * What the host's function calls it. Undefined when the function throws, or when the job's own id
+ * does not matter to it: then another job may be called the same.
+ */
+function idOf(name: Settings["jobId"], { id, ...rest }: Gone): string | undefined {
   try {
-    return name(sourceJob(one));
+    const called = name(sourceJob({ ...rest, id }));
+    return called === name(sourceJob({ ...rest, id: `${id}~` })) ? undefined : called;
   } catch {
     return undefined;
   }

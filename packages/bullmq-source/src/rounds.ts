@@ -4,7 +4,7 @@ import { compareStreamIds, jobRef } from "./keys.js";
 import type { Looks } from "./looks.js";
 import type { Settings } from "./options.js";
 import { type Followed, listOptions, type Queues } from "./queues.js";
-import type { Reader } from "./reader.js";
+import type { ListOptions, Reader } from "./reader.js";
 import type { Recall } from "./recall.js";
 import type { Registry } from "./registry.js";
 import { type Emit, say } from "./say.js";
@@ -79,7 +79,7 @@ export function createRounds(options: RoundsOptions): Rounds {
 
   async function work(): Promise<void> {
     while (!isClosed && hasWork()) {
-      for (const one of queues.values()) if (one.due !== "nothing") await list(one);
+      for (const one of queues.values()) if (one.due !== "nothing") await listDue(one);
       if (isToRetell) {
         isToRetell = false;
         for (const job of registry.jobs) {
@@ -91,11 +91,21 @@ export function createRounds(options: RoundsOptions): Rounds {
     }
   }
 
+  async function listDue(one: Followed): Promise<void> {
+    const { due } = one;
+    const listed = listOptions(one, settings);
+    one.due = "nothing"; // what becomes due meanwhile is done next
+    await list(one, due, listed).catch((thrown: unknown) => {
+      queues.demand(one, due);
+      throw thrown;
+    });
+  }
+
   /** Finds the jobs of a queue that no event told of. Its events are followed from there: nothing falls in between. */
-  async function list(one: Followed): Promise<void> {
-    const { due, watch } = one;
+  async function list(one: Followed, due: Followed["due"], listed: ListOptions): Promise<void> {
+    const { watch } = one;
     const { queue } = watch;
-    const { live, ended, newest, damages } = await reader.list(queue, listOptions(one, settings));
+    const { live, ended, newest, damages } = await reader.list(queue, listed);
     if (isClosed) return;
     looks.complainOf(queue, damages);
     if (due === "start") {
@@ -107,14 +117,13 @@ export function createRounds(options: RoundsOptions): Rounds {
       one.gapEnd = watch.heard;
       queues.listen(one, newest);
       one.mark = newest;
+      if (due === "events") queues.demand(one, "all");
     } else if (!watch.isLive) {
       await looks.catchUp(watch, newest);
       if (!watch.isFollowing) queues.listen(one, watch.heard);
     }
     if (!watch.isLive) queues.readSoon();
-    if (isClosed) return;
-    one.due = "nothing";
-    if (due === "events") return;
+    if (isClosed || due === "events") return;
     const note = (id: string, isNews: (remembered?: "over" | "foreign") => boolean) => {
       const ref = jobRef(queue, id);
       if (registry.tracked.has(ref.key) || !isNews(registry.remembered(ref.key))) return;
