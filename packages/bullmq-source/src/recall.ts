@@ -9,6 +9,7 @@ import { endingOf } from "./digest.js";
 import { stageEndId } from "./flow-mode.js";
 import { type JobRef, type QueueRef, queueRef, STREAM_START, timeOf } from "./keys.js";
 import { type Settings, sourceJob } from "./options.js";
+import { createQuestions } from "./questions.js";
 import type { QueueEvent } from "./queue-watch.js";
 import type { Reader } from "./reader.js";
 import type { Registry } from "./registry.js";
@@ -47,11 +48,6 @@ export interface RecallOptions {
   follow(tracked: Tracked): void;
 }
 
-const ASKED_AT_ONCE = 16;
-/** A monitor that does not answer is asked again: its store may not be connected yet. */
-const RETRY_MS = 1_000;
-const REPORT_AT_TRY = 5;
-const MOST_TRIES = 600;
 /** Everything up to the end of the stream. */
 const NEWEST = "+";
 const OVER: ReadonlySet<string> = new Set(["completed", "failed", "cancelled", "skipped"]);
@@ -66,11 +62,13 @@ export function createRecall(options: RecallOptions): Recall {
   /** Queues whose streams are or were read, and from when on; milliseconds since 1970 by Redis' clock. */
   const reads = new Map<string, Promise<void>>();
   let since = 0;
-  /** What is to be asked; each rejects when a monitor does not answer. */
-  const questions: (() => Promise<void>)[] = [];
-  let isAsking = false;
-  let tries = 0;
-  let retry: NodeJS.Timeout | undefined;
+  const questions = createQuestions((failure, count) => {
+    const why = failure instanceof Error ? failure.message : String(failure);
+    report(
+      `The monitor does not say what it has of ${count} jobs that ended and left no record ` +
+        `(${why}): their viewers wait until it does.`,
+    );
+  });
   let isOld = false;
   let isClosed = false;
 
@@ -88,7 +86,7 @@ export function createRecall(options: RecallOptions): Recall {
     isOld = false;
     gone.set(one.key, one);
     if (gone.size > settings.maxTracked) gone.delete(gone.keys().next().value as string);
-    if (isNamed.has(one.queue.base)) questions.push(() => endRoot(one));
+    if (isNamed.has(one.queue.base)) questions.add(() => endRoot(one));
     if (settings.mode === "flow") addStage(one);
   }
 
@@ -100,50 +98,8 @@ export function createRecall(options: RecallOptions): Recall {
     if (stages.size > settings.maxTracked) stages.delete(stages.keys().next().value as string);
   }
 
-  /** Not awaited by anybody: a monitor whose store is away keeps nothing up. */
-  async function ask(): Promise<void> {
-    if (isAsking || retry || hosts.length === 0) return;
-    isAsking = true;
-    const unanswered: typeof questions = [];
-    let failure: unknown;
-    for (let isAnswered = true; isAnswered && questions.length > 0 && !isClosed; ) {
-      const some = questions.splice(0, ASKED_AT_ONCE);
-      isAnswered = false;
-      await Promise.all(
-        some.map((question) =>
-          question().then(
-            () => {
-              isAnswered = true;
-            },
-            (thrown: unknown) => {
-              failure = thrown;
-              unanswered.push(question);
-            },
-          ),
-        ),
-      );
-    }
-    isAsking = false;
-    questions.push(...unanswered);
-    if (unanswered.length > 0) askAgain(failure);
-    else tries = 0;
-  }
-
-  function askAgain(failure: unknown): void {
-    tries += 1;
-    if (isClosed) return;
-    if (tries === REPORT_AT_TRY) {
-      const why = failure instanceof Error ? failure.message : String(failure);
-      report(
-        `The monitor does not say what it has of ${questions.length} jobs that ended and left no ` +
-          `record (${why}): their viewers wait until it does.`,
-      );
-    }
-    if (tries === MOST_TRIES) questions.length = 0;
-    retry = setTimeout(() => {
-      retry = undefined;
-      void ask();
-    }, RETRY_MS);
+  function ask(): void {
+    if (hosts.length > 0) questions.ask();
   }
 
   async function snapshotsOf(jobId: string): Promise<JobSnapshot[]> {
@@ -241,7 +197,7 @@ export function createRecall(options: RecallOptions): Recall {
       if (upTo === STREAM_START) return;
       since = Math.max(0, timeOf(upTo) - settings.lookBackMs);
       await readQueue(queue, upTo);
-      void ask();
+      ask();
     },
 
     eventsOf(key) {
@@ -252,13 +208,13 @@ export function createRecall(options: RecallOptions): Recall {
 
     found(job) {
       if (settings.mode === "job" || gone.size === 0) return;
-      questions.push(() => endStagesOf(job));
-      void ask();
+      questions.add(() => endStagesOf(job));
+      ask();
     },
 
     missed({ queue, id, key, name }, events) {
       add({ queue, id, key, name, events });
-      void ask();
+      ask();
     },
 
     again() {
@@ -267,7 +223,7 @@ export function createRecall(options: RecallOptions): Recall {
     },
 
     sweep() {
-      if (isOld && questions.length === 0 && !isAsking) {
+      if (isOld && questions.isIdle) {
         gone.clear();
         stages.clear();
         reads.clear();
@@ -277,7 +233,7 @@ export function createRecall(options: RecallOptions): Recall {
 
     close() {
       isClosed = true;
-      clearTimeout(retry);
+      questions.close();
     },
   };
 }
