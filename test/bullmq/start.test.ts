@@ -156,6 +156,26 @@ describe.skipIf(withoutRedis)("where a source begins", () => {
     for (let left = 1; left > 0; ) left = (await own()) - before;
   });
 
+  inWorld("[S14] a flow over many queues is watched over few connections", async () => {
+    const client = await world.queue().getBackend().client;
+    const listeners = async () =>
+      (await client.clientList()).split("\n").filter((line) => line.includes("cmd=xread")).length;
+    const before = await listeners();
+    const { until } = world.watch({ mode: "flow" });
+    const names = Array.from({ length: 40 }, (_, at) => `far-${at}`);
+    await world.flows.add({
+      ...{ name: "root", queueName: "work", opts: { jobId: "root" } },
+      children: names.map((queueName) => ({ name: "c", queueName, data: {} })),
+    });
+    await until("root", "has its stages", ({ counts }) => counts.total === 40);
+    const enough = before + 33; // the watched queue's, and 32
+    while ((await listeners()) < enough) await new Promise(setImmediate);
+    // All of them are heard, also those without a connection.
+    await Promise.all(names.map((name) => world.worker(name, async () => {})));
+    await until("root", "is nearly done", ({ counts }) => counts.completed === 40);
+    expect(await listeners()).toBe(enough);
+  });
+
   test.each(tests)("%s", async (_, run) => {
     world = createWorld(redis);
     try {

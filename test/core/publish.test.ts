@@ -212,6 +212,27 @@ describe("the cursor of a publish", () => {
   });
 });
 
+describe("an engine that is attached", () => {
+  test("[R22] can ask the monitor what it has of a job, before it is listened to", async () => {
+    const { monitor } = create();
+    await publish(monitor, message("one"));
+    const engine = createEngine();
+    const asked: Promise<unknown>[] = [];
+    const detach = monitor.attach({
+      on: (event, listener) => engine.on(event, listener),
+      off: (event, listener) => engine.off(event, listener),
+      attached: ({ get }) => {
+        expect(engine.listenerCount("job")).toBe(0);
+        asked.push(get("j"), get("k"));
+      },
+    });
+    const [known, unknown] = await Promise.all(asked);
+    expect(known).toMatchObject({ jobId: "j", message: "one" });
+    expect(unknown).toBeUndefined();
+    detach();
+  });
+});
+
 describe("error events", () => {
   test("[R13] a refused event is one error event, and the promise rejects with the same", async () => {
     const { monitor, errors } = create();

@@ -1,3 +1,4 @@
+import { type Damage, GUARD, type RawDamage, readDamage } from "./damage.js";
 import { STREAM_START } from "./keys.js";
 
 /** What BullMQ knows of a job, read in one step. */
@@ -35,8 +36,10 @@ export interface Kids {
 export interface Look {
   /** Where the queue's event stream stood: everything up to there is in the facts. */
   at: string;
-  /** Undefined: there is no such job. */
+  /** Undefined: there is no such job, or it cannot be read. */
   facts: Facts | undefined;
+  /** Why it cannot be read. */
+  damage: Damage | undefined;
   /** How many children it has; undefined when nobody asked. */
   kidCount: number | undefined;
   /** Given when their number is not the one that the asker knew. */
@@ -47,6 +50,8 @@ export interface Look {
 export interface Answer {
   oldest: string;
   looks: Look[];
+  /** Keys of the queue itself that cannot be read. */
+  damages: Damage[];
 }
 
 /** Most children of one job, of each kind, that are looked at. */
@@ -63,12 +68,17 @@ export const KIDS_UNWANTED = -2;
  * known, and whether its progress is wanted. What is in no set is in the list of those that wait,
  * which may be long: it is not searched.
  */
-export const LOOK_SCRIPT = `
-local call = redis.call
+export const LOOK_SCRIPT = `${GUARD}
 local base = ARGV[1]
-local newest = call("XREVRANGE", KEYS[1], "+", "-", "COUNT", 1)
-local first = call("XRANGE", KEYS[1], "-", "+", "COUNT", 1)
-local paused = call("HEXISTS", base .. "meta", "paused")
+local damages = {}
+local function ofQueue(read)
+  local found, broken = guarded(read)
+  if broken then damages[#damages + 1] = broken end
+  return found
+end
+local newest = ofQueue(function() return call("XREVRANGE", KEYS[1], "+", "-", "COUNT", 1)[1] end)
+local oldest = ofQueue(function() return call("XRANGE", KEYS[1], "-", "+", "COUNT", 1)[1] end)
+local paused = ofQueue(function() return call("HEXISTS", base .. "meta", "paused") end)
 
 local function some(all)
   for i = #all, ${MOST_KIDS} + 1, -1 do all[i] = nil end
@@ -113,30 +123,40 @@ end
 
 local looks = {}
 for i = 2, #ARGV, 3 do
-  looks[#looks + 1] = look(ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2])
+  local found, broken = guarded(look, ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2])
+  looks[#looks + 1] = found or { "damaged", -1, false, broken }
 end
-return { newest[1] and newest[1][1] or false, first[1] and first[1][1] or false, paused, looks }
+return { newest and newest[1] or false, oldest and oldest[1] or false, paused, looks, damages }
 `;
 
-type RawLook = [
-  state?: Facts["state"],
-  count?: number,
-  kids?: [string[], string[], string[], string[]] | null,
-  fields?: (string | null)[],
-];
+type RawLook =
+  | []
+  | ["damaged", -1, null, RawDamage]
+  | [Facts["state"], number, [string[], string[], string[], string[]] | null, (string | null)[]];
+type RawAnswer = [string | null, string | null, number | null, RawLook[], RawDamage[]];
 
 export function readAnswer(raw: unknown): Answer {
-  const [newest, oldest, paused, looks] = raw as [string | null, string | null, number, RawLook[]];
+  const [newest, oldest, paused, looks, damages] = raw as RawAnswer;
+  const at = newest ?? STREAM_START;
   return {
     oldest: oldest ?? STREAM_START,
-    looks: looks.map(([state, count = -1, kids, fields]) => ({
-      at: newest ?? STREAM_START,
-      facts: state && fields ? readFacts(state, paused === 1, fields) : undefined,
-      kidCount: count >= 0 ? count : undefined,
-      kids: kids
-        ? { open: kids[0], completed: kids[1], failed: [...kids[2], ...kids[3]] }
-        : undefined,
-    })),
+    looks: looks.map((look) => readLook(look, at, paused === 1)),
+    damages: damages.map(readDamage),
+  };
+}
+
+function readLook(look: RawLook, at: string, paused: boolean): Look {
+  const nothing = { at, facts: undefined, damage: undefined, kidCount: undefined, kids: undefined };
+  if (look[0] === undefined) return nothing;
+  if (look[0] === "damaged") return { ...nothing, damage: readDamage(look[3]) };
+  const [state, count, kids, fields] = look;
+  return {
+    ...nothing,
+    facts: readFacts(state, paused, fields),
+    kidCount: count >= 0 ? count : undefined,
+    kids: kids
+      ? { open: kids[0], completed: kids[1], failed: [...kids[2], ...kids[3]] }
+      : undefined,
   };
 }
 
@@ -153,7 +173,7 @@ function readFacts(state: Facts["state"], paused: boolean, fields: (string | nul
     made: number(text(4)),
     started: number(text(5)),
     stalled: number(text(6)),
-    attempts: Math.max(1, Math.floor(number(text(10)))),
+    attempts: Math.max(1, number(text(10))),
     failedReason: text(7),
     progress: text(11),
     parentKey: text(8) || parent.key,
@@ -161,7 +181,13 @@ function readFacts(state: Facts["state"], paused: boolean, fields: (string | nul
   };
 }
 
-const number = (text: string | undefined): number => Number(text ?? 0) || 0;
+const MOST = 2 ** 31;
+
+/** A count; 0 where there is none. */
+function number(text: string | undefined): number {
+  const count = Math.floor(Number(text ?? 0));
+  return count > 0 ? Math.min(count, MOST) : 0;
+}
 
 /** Years of four digits: others the monitor would refuse. */
 function time(text: string | undefined): number | undefined {

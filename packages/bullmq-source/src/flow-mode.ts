@@ -58,10 +58,19 @@ export function* stageStatements(job: WatchedJob): Generator<Omit<StageEvent, "j
     }
     tracked.reports = [];
     if (!end) continue;
-    const id = end.id === undefined ? {} : { id: `end:${fingerprint(tracked.key)}:${end.id}` };
-    yield { stage, ...stageFields(end), ...id };
+    const { attempt, ...fields } = stageFields(end);
+    yield {
+      ...{ stage, ...fields },
+      ...(end.id !== undefined && { id: stageEndId(tracked.key, end.id) }),
+      // Without a record nobody knows in which attempt it was: in the current one.
+      ...(tracked.facts && { attempt }),
+    };
   }
 }
+
+/** The id of a stage's end, the same in every process. `place`: the event's, or when the job ended. */
+export const stageEndId = (key: string, place: string): string =>
+  `end:${fingerprint(key)}:${place}`;
 
 /** What makes a root's job wait, whatever its children do. */
 const OWN_REASONS = new Set<string | null>(["retrying", "delayed", "stalled"]);

@@ -3,12 +3,14 @@ import type { Look } from "./facts.js";
 import { compareStreamIds, STREAM_START } from "./keys.js";
 import type { Report } from "./progress.js";
 import type { QueueEvent } from "./queue-watch.js";
+import type { Recall } from "./recall.js";
 import type { Registry } from "./registry.js";
 import { learnRun, startRun } from "./say.js";
 import { isOver, type Tracked, type WatchedJob } from "./tracked.js";
 
 export interface IntakeOptions {
   registry: Registry;
+  recall: Pick<Recall, "eventsOf" | "found" | "missed">;
   /** What a job's progress says; JSON values in, never throws. */
   parse(progress: unknown, of: Tracked): Report | undefined;
   /** Something is to be looked at before more is said of its job. */
@@ -19,7 +21,7 @@ export interface IntakeOptions {
 
 /** Takes in what a look at a job found, with the events that it covers. Returns the watched job that it belongs to. */
 export function takeIn(one: Tracked, look: Look, options: IntakeOptions): WatchedJob | undefined {
-  const { registry, parse, lookNext } = options;
+  const { registry, recall, parse, lookNext } = options;
   const isCovered = ({ id }: { id: string }) => compareStreamIds(id, look.at) <= 0;
   const events = one.inbox.filter(isCovered);
   if (events.some((event) => isRebirth(event, one))) return bury(one, options);
@@ -27,6 +29,8 @@ export function takeIn(one: Tracked, look: Look, options: IntakeOptions): Watche
 
   const { facts } = look;
   const isFirst = one.seenAt === undefined;
+  // A child that was gone before it was seen: its parent still knows it.
+  if (isFirst && !facts && one.parent) events.unshift(...recall.eventsOf(one.key));
   one.seenAt = look.at;
   one.gone = facts === undefined;
   one.ending = facts ? undefined : (endingOf(events) ?? one.ending);
@@ -40,10 +44,15 @@ export function takeIn(one: Tracked, look: Look, options: IntakeOptions): Watche
     if (ancestor) lookNext(ancestor);
   }
   const { job, parent } = one;
+  // It is older than this source: monitors may know more of it.
+  if (isFirst && !events.some(({ name }) => name === "added")) {
+    if (job?.root === one) recall.found(job);
+    else if (!job && one.ending) recall.missed(one, events);
+  }
   if (job && (events.some(isRetryByHand) || job.isAgain)) beginAnew(one, job);
   if (job?.root === one) learnRun(job);
   digest(one, events, (progress) => parse(progress, one));
-  if (isFirst && one.reports.length === 0) recall(one, options);
+  if (isFirst && one.reports.length === 0) readProgressOf(one, options);
 
   if (!job) return undefined;
   job.unread.delete(one);
@@ -61,7 +70,7 @@ export function takeIn(one: Tracked, look: Look, options: IntakeOptions): Watche
 }
 
 /** What its record has of its progress. A retry does not reset that: then nobody knows of which attempt it is. */
-function recall(one: Tracked, { parse }: IntakeOptions): void {
+function readProgressOf(one: Tracked, { parse }: IntakeOptions): void {
   const { progress, processedAt: at, started = 2, made = 0 } = one.facts ?? {};
   if (progress === undefined || started > 1 || made > 1) return;
   try {

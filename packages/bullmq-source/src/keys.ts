@@ -47,8 +47,14 @@ function queueOf(queueKey: string): QueueRef {
   return queueRef(queueKey.slice(0, colon), queueKey.slice(colon + 1));
 }
 
+/** An id or a key for a message: short, and without control characters. */
+export const shown = (text: string): string => JSON.stringify(text.slice(0, 200)).slice(1, -1);
+
 /** A place in a queue's event stream: `<milliseconds>-<number>`. */
 export const STREAM_START = "0-0";
+
+export const isStreamId = (value: unknown): value is string =>
+  typeof value === "string" && /^\d+-\d+$/.test(value);
 
 /** Less than 0 when `one` stands before `other`. */
 export function compareStreamIds(one: string, other: string): number {

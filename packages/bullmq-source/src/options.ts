@@ -14,8 +14,8 @@ export interface BullmqSourceOptions {
   queues: readonly string[];
   /**
    * Where their Redis is: what BullMQ's own classes take, options or an ioredis instance. An instance
-   * is only asked for its options: the source makes connections of its own, one for each queue and
-   * one for all reads.
+   * is only asked for its options: the source makes connections of its own, one for each queue, at
+   * most 32 more for queues in which only descendants are, and one for all reads.
    */
   connection: ConnectionOptions;
   /**
@@ -34,13 +34,17 @@ export interface BullmqSourceOptions {
   jobId?: (job: SourceJob) => string;
   /** The id of a descendant as a stage, unique within its flow. Default `<queue>:<id>`. */
   stageId?: (job: SourceJob) => string;
-  /** Hears of what cannot be shown and why, and of each time that Redis goes away. Default: nobody does. */
+  /**
+   * Called for what cannot be shown and why, once for each damaged key, and each time that Redis goes
+   * away. Default: nothing is told.
+   */
   onError?: (error: Error) => void;
   /** How often live jobs are read again, in case an event was lost; ±20 %. Default 30,000 ms. */
   reconcileMs?: number;
   /**
    * Jobs that ended this long before the source began are told, too: whoever watched them through a
-   * source that is gone learns their end. Default 600,000 ms; of each queue the newest 1,000.
+   * source that is gone learns their end. Default 600,000 ms; of each queue the newest 1,000, and all
+   * that left no record and that a monitor waits for.
    */
   lookBackMs?: number;
   /**

@@ -1,6 +1,8 @@
 import { type ConnectionOptions, RedisConnection } from "bullmq";
+import { type Damage, GUARD, type RawDamage, readDamage } from "./damage.js";
 import { type Answer, KIDS_UNWANTED, LOOK_SCRIPT, NO_KIDS_YET, readAnswer } from "./facts.js";
 import { type QueueRef, STREAM_START } from "./keys.js";
+import { EVENTS_SCRIPT, type Page, readPage } from "./stream.js";
 
 /** What is asked about a job. */
 interface Ask {
@@ -16,6 +18,8 @@ interface Listing {
   /** Ids of those that live, and of those that ended. */
   live: string[];
   ended: string[];
+  /** Keys of the queue that cannot be read. */
+  damages: Damage[];
 }
 
 export interface ListOptions {
@@ -33,42 +37,53 @@ export interface Reader {
   look(queue: QueueRef, asks: readonly Ask[]): Promise<Answer>;
   /** The live jobs of a queue, those that have begun first. */
   list(queue: QueueRef, options: ListOptions): Promise<Listing>;
+  /** Events of a queue after one place and up to another, in order. */
+  events(queue: QueueRef, after: string, upTo: string): Promise<Page>;
+  /** The same of jobs whose record is gone. */
+  eventsOfGone(queue: QueueRef, after: string, upTo: string): Promise<Page>;
   close(): Promise<void>;
 }
 
 const LOOK = "workflowMonitorLook";
 const LIST = "workflowMonitorList";
+const EVENTS = "workflowMonitorEvents";
 const LOOKS_A_STEP = 100;
 const MOST_ENDED = 1_000;
 
 /** KEYS[1] the queue's event stream; ARGV: 1 `<prefix>:<queue>:`, 2 limit, 3 begun only, 4 ended since, or nothing. */
-const LIST_SCRIPT = `
-local call = redis.call
+const LIST_SCRIPT = `${GUARD}
 local base, limit = ARGV[1], tonumber(ARGV[2])
-local newest = call("XREVRANGE", KEYS[1], "+", "-", "COUNT", 1)
-if limit == 0 then return { newest[1] and newest[1][1] or false, {}, {} } end
+local damages = {}
+local function read(command, key, ...)
+  local found, broken = guarded(call, command, key, ...)
+  if broken then damages[#damages + 1] = broken end
+  return found or {}
+end
+local newest = read("XREVRANGE", KEYS[1], "+", "-", "COUNT", 1)[1]
+newest = newest and newest[1] or false
+if limit == 0 then return { newest, {}, {}, damages } end
 local ids = {}
 local function add(more)
   for _, id in ipairs(more) do
     if #ids < limit then ids[#ids + 1] = id end
   end
 end
-add(call("LRANGE", base .. "active", 0, limit - 1))
-add(call("ZRANGE", base .. "waiting-children", 0, limit - 1))
+add(read("LRANGE", base .. "active", 0, limit - 1))
+add(read("ZRANGE", base .. "waiting-children", 0, limit - 1))
 if ARGV[3] == "0" then
-  add(call("ZRANGE", base .. "prioritized", 0, limit - 1))
-  add(call("LRANGE", base .. "wait", -limit, -1))
-  add(call("LRANGE", base .. "paused", -limit, -1))
-  add(call("ZRANGE", base .. "delayed", 0, limit - 1))
+  add(read("ZRANGE", base .. "prioritized", 0, limit - 1))
+  add(read("LRANGE", base .. "wait", -limit, -1))
+  add(read("LRANGE", base .. "paused", -limit, -1))
+  add(read("ZRANGE", base .. "delayed", 0, limit - 1))
 end
 local live = ids
 ids = {}
 if ARGV[4] ~= "" then
   for _, set in ipairs({ "completed", "failed" }) do
-    add(call("ZREVRANGEBYSCORE", base .. set, "+inf", ARGV[4], "LIMIT", 0, ${MOST_ENDED}))
+    add(read("ZREVRANGEBYSCORE", base .. set, "+inf", ARGV[4], "LIMIT", 0, ${MOST_ENDED}))
   end
 end
-return { newest[1] and newest[1][1] or false, live, ids }
+return { newest, live, ids, damages }
 `;
 
 export interface ReaderOptions {
@@ -108,6 +123,7 @@ export function createReader({ connection, onError, onReady }: ReaderOptions): R
       defined.add(client);
       client.defineCommand(LOOK, { numberOfKeys: 1, lua: LOOK_SCRIPT });
       client.defineCommand(LIST, { numberOfKeys: 1, lua: LIST_SCRIPT });
+      client.defineCommand(EVENTS, { numberOfKeys: 1, lua: EVENTS_SCRIPT });
     }
     return client.runCommand(name, args);
   }
@@ -124,14 +140,23 @@ export function createReader({ connection, onError, onReady }: ReaderOptions): R
       return {
         oldest: answers[0]?.oldest ?? STREAM_START,
         looks: answers.flatMap(({ looks }) => looks),
+        damages: answers[0]?.damages ?? [],
       };
     },
 
     async list(queue, { begun, limit, endedSince }) {
       const args = [queue.base, limit, begun ? 1 : 0, endedSince ?? ""];
       const raw = await run(LIST, [`${queue.base}events`, ...args]);
-      const [newest, live, ended] = raw as [string | null, string[], string[]];
-      return { newest: newest ?? STREAM_START, live, ended };
+      const [newest, live, ended, damages] = raw as [Text, string[], string[], RawDamage[]];
+      return { newest: newest ?? STREAM_START, live, ended, damages: damages.map(readDamage) };
+    },
+
+    async events(queue, after, upTo) {
+      return readPage(await run(EVENTS, [`${queue.base}events`, after, upTo, ""]));
+    },
+
+    async eventsOfGone(queue, after, upTo) {
+      return readPage(await run(EVENTS, [`${queue.base}events`, after, upTo, queue.base]));
     },
 
     async close() {
@@ -140,6 +165,8 @@ export function createReader({ connection, onError, onReady }: ReaderOptions): R
     },
   };
 }
+
+type Text = string | null;
 
 const fields = ({ id, kidsKnown, wantsProgress }: Ask): (string | number)[] => [
   id,

@@ -1,6 +1,6 @@
 import { isJobId } from "@org/workflow-monitor";
 import type { Kids } from "./facts.js";
-import { type JobRef, parseKey, type QueueRef } from "./keys.js";
+import { type JobRef, parseKey, type QueueRef, shown } from "./keys.js";
 import { type Settings, type SourceJob, sourceJob } from "./options.js";
 import { isStageId } from "./progress.js";
 import { Recent } from "./recent.js";
@@ -9,6 +9,7 @@ import {
   createWatchedJob,
   hasBegun,
   isOver,
+  reopen,
   type Tracked,
   type WatchedJob,
 } from "./tracked.js";
@@ -33,6 +34,8 @@ export interface Registry {
   grow(tracked: Tracked, kids: Kids): Tracked[];
   /** Gives a descendant that was looked at its name as a stage. */
   nameStage(tracked: Tracked): void;
+  /** Forgets a job that cannot be shown, and those that wait for it; that it is nobody's is remembered for some time. */
+  disown(tracked: Tracked): void;
   /** A child that was taken out of its flow: what it is from here on, is told apart. */
   detach(tracked: Tracked): void;
   /** All descendants of a job's root. */
@@ -89,6 +92,7 @@ export function createRegistry(settings: Settings, report: (message: string) => 
     if (one.job) kept -= 1;
     if (tracked.get(one.key) === one) tracked.delete(one.key);
     idle.delete(one);
+    one.above = undefined;
     if (one.job?.root === one) jobs.delete(one.job);
     one.job?.unread.delete(one);
     one.job?.touched.delete(one);
@@ -111,13 +115,14 @@ export function createRegistry(settings: Settings, report: (message: string) => 
       // Told below: it gave no id.
     }
     return report(
-      `Job ${job.id.slice(0, 150)} of queue ${job.queue} is left out: the monitor does not take its id.`,
+      `Job ${shown(job.id)} of queue ${job.queue} is left out: the monitor does not take its id.`,
     );
   }
 
   function join(one: Tracked, parent: Tracked): void {
     const job = parent.job as WatchedJob;
     one.parent = parent;
+    one.above = undefined;
     one.job = job;
     parent.children.set(one.key, one);
     job.size += 1;
@@ -133,6 +138,8 @@ export function createRegistry(settings: Settings, report: (message: string) => 
     const former = over.get(one.key);
     over.delete(one.key);
     one.job = createWatchedJob(one, jobId, former);
+    if (one.recalled) one.job.run = one.recalled.run;
+    if (mode === "job") reopen(one.job);
     jobs.add(one.job);
     kept += 1;
     if (one.children.size === 0) idle.add(one);
@@ -143,6 +150,7 @@ export function createRegistry(settings: Settings, report: (message: string) => 
     jobs,
     queue: (base) => queues.get(base),
     add,
+    disown,
     remembered(key) {
       if (over.get(key) !== undefined) return "over";
       return foreign.get(key) && "foreign";
@@ -159,12 +167,20 @@ export function createRegistry(settings: Settings, report: (message: string) => 
           return undefined;
         }
         const ancestor = parent ?? add(ref, false);
+        if (isAbove(one, ancestor)) {
+          report(
+            `Job ${shown(one.id)} of queue ${one.queue.name} is left out: its parents are a circle.`,
+          );
+          disown(one);
+          return undefined;
+        }
+        one.above = ancestor;
         ancestor.below.push(one);
         return ancestor;
       }
       if (!isNamed.has(one.queue.base)) disown(one);
-      // Of what is gone only mode job knows that it was no part of a flow.
-      else if (one.gone && (mode === "flow" || !one.ending)) drop(one);
+      // That what is gone was no part of a flow only mode job knows, or the monitor that has it as a job.
+      else if (one.gone && !one.recalled && (mode === "flow" || !one.ending)) drop(one);
       else if (isOver(one) && !one.wanted) drop(one);
       else becomeRoot(one);
       return undefined;
@@ -228,6 +244,13 @@ export function createRegistry(settings: Settings, report: (message: string) => 
       wasFull = false;
     },
   };
+}
+
+/** Whether a job is, or leads to, its own ancestor. */
+function isAbove(one: Tracked, ancestor: Tracked): boolean {
+  let above: Tracked | undefined = ancestor;
+  while (above && above !== one) above = above.above;
+  return above === one;
 }
 
 function below({ root }: WatchedJob): Tracked[] {

@@ -1,8 +1,11 @@
+import type { Damage } from "./damage.js";
 import { type IntakeOptions, takeIn } from "./intake.js";
 import { compareStreamIds, jobRef } from "./keys.js";
+import type { Looks } from "./looks.js";
 import type { Settings } from "./options.js";
 import { type Followed, listOptions, type Queues } from "./queues.js";
-import type { Reader } from "./reader.js";
+import type { ListOptions, Reader } from "./reader.js";
+import type { Recall } from "./recall.js";
 import type { Registry } from "./registry.js";
 import { type Emit, say } from "./say.js";
 import { forgetTold, isOver, type Tracked, type WatchedJob } from "./tracked.js";
@@ -26,6 +29,8 @@ export interface RoundsOptions {
   registry: Registry;
   queues: Queues;
   reader: Reader;
+  looks: Looks;
+  recall: Recall;
   parse: IntakeOptions["parse"];
   emit: Emit;
   report(error: unknown): void;
@@ -35,12 +40,11 @@ export interface RoundsOptions {
 }
 
 const LOOKS_A_ROUND = 500;
-/** How long a look waits for the events that it covers. They are on their way: this is for lost ones. */
-const CATCH_UP_MS = 1_000;
 const RETRY_MS = 1_000;
 
 export function createRounds(options: RoundsOptions): Rounds {
-  const { settings, registry, queues, reader, parse, emit, report, onFailure, onSuccess } = options;
+  const { settings, registry, queues, reader, looks, recall } = options;
+  const { parse, emit, report, onFailure, onSuccess } = options;
   const dirty = new Set<Tracked>();
   let isWorking = false;
   let isClosed = false;
@@ -75,7 +79,7 @@ export function createRounds(options: RoundsOptions): Rounds {
 
   async function work(): Promise<void> {
     while (!isClosed && hasWork()) {
-      for (const one of queues.values()) if (one.due !== "nothing") await list(one);
+      for (const one of queues.values()) if (one.due !== "nothing") await listDue(one);
       if (isToRetell) {
         isToRetell = false;
         for (const job of registry.jobs) {
@@ -87,19 +91,41 @@ export function createRounds(options: RoundsOptions): Rounds {
     }
   }
 
+  async function listDue(one: Followed): Promise<void> {
+    const { due } = one;
+    const listed = listOptions(one, settings);
+    one.due = "nothing"; // what becomes due meanwhile is done next
+    await list(one, due, listed).catch((thrown: unknown) => {
+      queues.demand(one, due);
+      throw thrown;
+    });
+  }
+
   /** Finds the jobs of a queue that no event told of. Its events are followed from there: nothing falls in between. */
-  async function list(one: Followed): Promise<void> {
-    const { due, watch } = one;
-    const { live, ended, newest } = await reader.list(watch.queue, listOptions(one, settings));
+  async function list(one: Followed, due: Followed["due"], listed: ListOptions): Promise<void> {
+    const { watch } = one;
+    const { queue } = watch;
+    const { live, ended, newest, damages } = await reader.list(queue, listed);
     if (isClosed) return;
-    one.due = "nothing";
-    // A stream that ends before what was heard is another one: Redis has lost it, or has another clock.
-    if (due === "afresh" || compareStreamIds(newest, watch.heard) < 0) {
-      watch.follow(newest);
+    looks.complainOf(queue, damages);
+    if (due === "start") {
+      await recall.read(queue, newest);
+      queues.listen(one, newest);
       one.mark = newest;
+    } else if (compareStreamIds(newest, watch.heard) < 0) {
+      // A stream that ends before what was heard is another one: Redis has lost it, or has another clock.
+      one.gapEnd = watch.heard;
+      queues.listen(one, newest);
+      one.mark = newest;
+      if (due === "events") queues.demand(one, "all");
+    } else if (!watch.isLive) {
+      await looks.catchUp(watch, newest);
+      if (!watch.isFollowing) queues.listen(one, watch.heard);
     }
+    if (!watch.isLive) queues.readSoon();
+    if (isClosed || due === "events") return;
     const note = (id: string, isNews: (remembered?: "over" | "foreign") => boolean) => {
-      const ref = jobRef(watch.queue, id);
+      const ref = jobRef(queue, id);
       if (registry.tracked.has(ref.key) || !isNews(registry.remembered(ref.key))) return;
       dirty.add(registry.add(ref, true));
     };
@@ -107,13 +133,13 @@ export function createRounds(options: RoundsOptions): Rounds {
     for (const id of ended) note(id, (remembered) => remembered === undefined);
     if (due === "begun") return;
     for (const tracked of registry.tracked.values()) {
-      if (tracked.queue.base === watch.queue.base) dirty.add(tracked);
+      if (tracked.queue.base === queue.base) dirty.add(tracked);
     }
   }
 
   async function round(): Promise<void> {
     const batches = takeBatches();
-    const found = await Promise.all(batches.map(look)).catch((thrown: unknown) => {
+    const found = await Promise.all(batches.map(looks.of)).catch((thrown: unknown) => {
       for (const one of batches.flat()) dirty.add(one);
       throw thrown;
     });
@@ -123,12 +149,16 @@ export function createRounds(options: RoundsOptions): Rounds {
     const lookNext = (one: Tracked) => next.add(one);
     for (const [one, seen] of found.flat()) {
       alone(() => {
-        const job = takeIn(one, seen, { registry, parse, lookNext, speak });
+        const seenBefore = one.seenAt;
+        const job = seen.damage
+          ? leaveOut(one, seen.damage)
+          : takeIn(one, seen, { registry, recall, parse, lookNext, speak });
         if (job) jobs.add(job);
+        if (job?.root === one && one.gone && !one.ending) looks.doubt(one, seenBefore);
       });
       if (one.inbox.length === 0) dirty.delete(one); // what came meanwhile is in the look
     }
-    for (const one of next) lookAt(one);
+    for (const one of next) alone(() => lookAt(one));
     for (const job of jobs) alone(() => speak(job));
   }
 
@@ -156,22 +186,13 @@ export function createRounds(options: RoundsOptions): Rounds {
     return [...batches.values()];
   }
 
-  /** Looks at jobs of one queue, and waits until the events that the looks cover were heard. */
-  async function look(batch: Tracked[]) {
-    const { queue } = batch[0] as Tracked;
-    const asks = batch.map(({ id, kidCount, seenAt }) => ({
-      id,
-      kidsKnown: settings.mode === "flow" ? kidCount : undefined,
-      wantsProgress: seenAt === undefined,
-    }));
-    const { oldest, looks } = await reader.look(queue, asks);
-    const followed = queues.get(queue.base);
-    const last = looks.at(-1);
-    if (followed && last) {
-      queues.checkForGap(followed, oldest);
-      await followed.watch.reached(last.at, CATCH_UP_MS);
-    }
-    return looks.map((seen, index) => [batch[index] as Tracked, seen] as const);
+  /** What of a flow cannot be read keeps nothing else back; it is read again from time to time. */
+  function leaveOut(one: Tracked, damage: Damage): WatchedJob | undefined {
+    looks.complainOfJob(one, damage);
+    one.inbox = [];
+    if (one.job) one.job.unread.delete(one);
+    else registry.disown(one);
+    return one.job;
   }
 
   /** Until it was looked at, nothing is said of its job. */

@@ -66,7 +66,8 @@ export interface Emit {
 
 const isFirstWord = ({ status, attempt }: Step) => status === "pending" && attempt === 1;
 
-const MAX_LABEL = 256;
+/** A job's name as a label of the monitor's. */
+export const labelOf = (name: string): string => name.slice(0, 256);
 
 /** The first word of a job: its plan, or that it is pending. */
 function introduce(job: WatchedJob, now: Step, utter: Utter): void {
@@ -74,7 +75,7 @@ function introduce(job: WatchedJob, now: Step, utter: Utter): void {
   const createdAt = root.facts?.createdAt ?? (root.ending && timeOf(root.ending.id));
   const labels = {
     queue: root.queue.name,
-    ...(root.name && { name: root.name.slice(0, MAX_LABEL) }),
+    ...(root.name && { name: labelOf(root.name) }),
   };
   const common = { labels, ...(createdAt !== undefined && { timestamp: createdAt }) };
   if (root.children.size > 0) {

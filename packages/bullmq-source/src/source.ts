@@ -1,11 +1,13 @@
-import { createEngine, type WorkflowEngine } from "@org/workflow-monitor";
+import { createEngine, type EngineHost, type WorkflowEngine } from "@org/workflow-monitor";
 import { isRetryByHand } from "./digest.js";
 import { jobRef, type QueueRef } from "./keys.js";
+import { createLooks } from "./looks.js";
 import { type BullmqSourceOptions, readOptions, sourceJob } from "./options.js";
 import { readProgress } from "./progress.js";
 import type { QueueEvent } from "./queue-watch.js";
 import { createQueues } from "./queues.js";
 import { createReader } from "./reader.js";
+import { createRecall, type Recall } from "./recall.js";
 import { createRegistry } from "./registry.js";
 import { createRounds, type Rounds } from "./rounds.js";
 import type { Emit } from "./say.js";
@@ -18,6 +20,8 @@ export interface BullmqSource extends WorkflowEngine {
   close(): Promise<void>;
 }
 
+/** Events of a whole queue that change its jobs. */
+const QUEUE_EVENTS = new Set(["paused", "resumed", "cleaned"]);
 /** Events that say nothing of a job which is not followed. */
 const IDLE_EVENTS = new Set(["removed", "retries-exhausted", "deduplicated", "duplicated"]);
 
@@ -26,7 +30,9 @@ export function bullmqSource(options: BullmqSourceOptions): BullmqSource {
   const settings = readOptions(options);
   const engine = createEngine();
   let stop: (() => Promise<unknown>) | undefined;
-  let rounds: Rounds | undefined;
+  let started: { rounds: Rounds; recall: Recall } | undefined;
+  /** Monitors that listen. */
+  const hosts: EngineHost[] = [];
   let isAway = false;
   let closing: Promise<void> | undefined;
 
@@ -65,23 +71,29 @@ export function bullmqSource(options: BullmqSourceOptions): BullmqSource {
     }
   }
 
-  function start(): Rounds {
-    const registry = createRegistry(settings, (message) => report(new Error(message)));
-    const schedule = () => started.schedule();
+  function start(): { rounds: Rounds; recall: Recall } {
+    const registry = createRegistry(settings, report);
+    const schedule = () => rounds.schedule();
     const queues = createQueues({ settings, onEvent: hear, onDue: schedule, onError: lost });
     const { connection } = settings;
     const reader = createReader({ connection, onError: lost, onReady: back });
-    const started = createRounds({
-      ...{ settings, registry, queues, reader, parse, emit, report },
+    const looks = createLooks({ settings, queues, reader, report });
+    const follow = (one: Tracked) => {
+      rounds.mark(one);
+      schedule();
+    };
+    const recall = createRecall({ settings, registry, reader, hosts, emit, report, follow });
+    const rounds = createRounds({
+      ...{ settings, registry, queues, reader, looks, recall, parse, emit, report },
       ...{ onFailure: lost, onSuccess: back },
     });
-    const sweep = createSweep({ settings, registry, queues, rounds: started });
+    const sweep = createSweep({ settings, registry, queues, recall, rounds });
 
     function hear(queue: QueueRef, event: QueueEvent): void {
       const { jobId, name } = event;
       if (jobId === undefined) {
         // What is paused or cleaned is not told job by job.
-        if (name === "drained") return;
+        if (!QUEUE_EVENTS.has(name)) return;
         for (const one of registry.tracked.values()) {
           if (one.queue.base === queue.base) take(one, event);
         }
@@ -96,29 +108,33 @@ export function bullmqSource(options: BullmqSourceOptions): BullmqSource {
 
     function take(one: Tracked, event: QueueEvent): void {
       one.inbox.push(event);
-      started.mark(one);
-      schedule();
+      follow(one);
     }
 
     for (const queue of settings.named) queues.follow(queue);
     stop = () => {
       sweep.close();
-      started.close();
+      recall.close();
+      rounds.close();
       return Promise.all([queues.close(), reader.close()]);
     };
-    return started;
+    return { rounds, recall };
   }
 
   return {
     on(event, listener) {
       engine.on(event, listener);
       if (closing) return;
-      if (rounds)
-        rounds.retell(); // who comes later hears what is, too
-      else rounds = start();
-      rounds.schedule();
+      // A listener that comes later hears what is, too.
+      if (started) started.rounds.retell();
+      else started = start();
+      started.rounds.schedule();
     },
     off: (event, listener) => engine.off(event, listener),
+    attached(host) {
+      hosts.push(host);
+      started?.recall.again();
+    },
     close() {
       closing ??= Promise.resolve(stop?.()).then(() => {});
       return closing;

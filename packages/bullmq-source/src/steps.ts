@@ -88,7 +88,7 @@ function lastSteps(tracked: Tracked, attempt: number): Step[] {
   const end: Step = {
     ...{ attempt, status, at },
     reason: status === "cancelled" ? "removed" : null,
-    ...(ending && status !== "cancelled" && { id: ending.id }),
+    ...(ending && { id: ending.id }),
     ...(status === "failed" && { error: ending?.error ?? "failed" }),
   };
   return status === "cancelled" ? [end] : [running(attempt, facts?.processedAt ?? at), end];

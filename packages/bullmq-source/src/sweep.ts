@@ -1,5 +1,6 @@
 import type { Settings } from "./options.js";
 import type { Queues } from "./queues.js";
+import type { Recall } from "./recall.js";
 import type { Registry } from "./registry.js";
 import type { Rounds } from "./rounds.js";
 import type { Tracked } from "./tracked.js";
@@ -8,6 +9,7 @@ export interface SweepOptions {
   settings: Settings;
   registry: Registry;
   queues: Queues;
+  recall: Pick<Recall, "sweep">;
   rounds: Pick<Rounds, "mark" | "schedule">;
 }
 
@@ -15,7 +17,7 @@ export interface SweepOptions {
 const LOOKS_A_SWEEP = 5_000;
 
 /** The slow reconcile: from time to time everything that is followed is looked at, whatever was heard. */
-export function createSweep({ settings, registry, queues, rounds }: SweepOptions): {
+export function createSweep({ settings, registry, queues, recall, rounds }: SweepOptions): {
   close(): void;
 } {
   let timer: NodeJS.Timeout;
@@ -40,6 +42,7 @@ export function createSweep({ settings, registry, queues, rounds }: SweepOptions
       }
       rounds.mark(value);
     }
+    recall.sweep();
     rounds.schedule();
     later();
   }

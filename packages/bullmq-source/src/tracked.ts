@@ -1,4 +1,4 @@
-import type { PlannedStage } from "@org/workflow-monitor";
+import type { JobSnapshot, PlannedStage } from "@org/workflow-monitor";
 import type { Facts } from "./facts.js";
 import type { JobRef } from "./keys.js";
 import type { Reported } from "./progress.js";
@@ -61,6 +61,10 @@ export interface Tracked extends JobRef {
   told: Told;
   /** Descendants that led to it, and wait until it is known whose it is. */
   below: Tracked[];
+  /** The ancestor that it waits for. */
+  above: Tracked | undefined;
+  /** What the monitor has of a job whose record was gone before it was seen. */
+  recalled: JobSnapshot | undefined;
 }
 
 /** The descendants of a job's root. */
@@ -123,6 +127,8 @@ export function createTracked(ref: JobRef, wanted: boolean): Tracked {
     reports: [],
     told: nothingTold(),
     below: [],
+    above: undefined,
+    recalled: undefined,
   };
 }
 
@@ -148,6 +154,14 @@ export function createWatchedJob(
     ending: false,
     open: new Map(),
   };
+}
+
+/** A job whose record is gone has the stages open that the monitor has, the one that was reported last at the end. */
+export function reopen({ root, open }: WatchedJob): void {
+  const stages = root.recalled?.stages ?? [];
+  const active = stages.filter(({ status }) => status === "running" || status === "waiting");
+  active.sort((one, other) => one.updatedAt.localeCompare(other.updatedAt));
+  for (const { stage, attempt } of active) open.set(stage, attempt);
 }
 
 /** A job and its descendants, children before their parents: in the order in which they run. */

@@ -24,8 +24,6 @@ export type {
   WorkflowEvent,
 } from "./events.js";
 export { isJobId } from "./normalise.js";
-export type { Engine, WorkflowEngine, WorkflowEngineEvents } from "./engine.js";
-export { createEngine } from "./engine.js";
 
 // What a job is after it.
 export type {
@@ -36,6 +34,8 @@ export type {
   StageAttempt,
   StageSnapshot,
 } from "./snapshot.js";
+export type { Engine, EngineHost, WorkflowEngine, WorkflowEngineEvents } from "./engine.js";
+export { createEngine } from "./engine.js";
 // ./progress.js, ./reduce.js, ./merge.js
 
 // The log, and the way into it.

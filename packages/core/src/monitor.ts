@@ -286,6 +286,7 @@ export function createWorkflowMonitor(options: WorkflowMonitorOptions): Workflow
       const plan = (event: unknown) => ingest.accept("plan", event);
       const job = (event: unknown) => ingest.accept("job", event);
       const stage = (event: unknown) => ingest.accept("stage", event);
+      engine.attached?.({ get });
       engine.on("plan", plan);
       engine.on("job", job);
       engine.on("stage", stage);
