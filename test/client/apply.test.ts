@@ -58,8 +58,8 @@ describe.each(["ws", "sse"] as const)("over %s", (transport) => {
     const server = await startServer();
     const proxy = await startFaultProxy(server.port);
     const clock = new ManualClock();
-    const { now, monotonic, setTimeout } = clock;
-    const host = testHost({ now, monotonic, setTimeout, random: () => 0.5 });
+    const { now, monotonic: uptime, setTimeout } = clock;
+    const host = testHost({ now, uptime, setTimeout, random: () => 0.5 });
     const jobId = "job";
     await server.monitor.publish({ type: "job", jobId, status: "running" });
     const watch = startClient(proxy.port, { transports }, host).watch(jobId);

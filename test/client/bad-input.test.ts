@@ -23,8 +23,8 @@ const TRANSPORTS = ["ws", "sse", "poll"] as const;
 /** A watch on a clock that goes on only while it waits for its next try. */
 function watchJob(port: number, options: Partial<MonitorClientOptions> = {}, jobId = "a") {
   const clock = new ManualClock();
-  const { now, monotonic, setTimeout } = clock;
-  const host = testHost({ now, monotonic, setTimeout, random: () => 0.5 });
+  const { now, monotonic: uptime, setTimeout } = clock;
+  const host = testHost({ now, uptime, setTimeout, random: () => 0.5 });
   const client = startClient(port, options, host);
   const watch = client.watch(jobId);
   const connections: Connection[] = [];

@@ -25,7 +25,7 @@ async function startLadder(faults: Partial<Pick<WebProxy, "upgrades" | "streams"
   const clock = new ManualClock();
   const host = testHost({
     now: clock.now,
-    monotonic: clock.monotonic,
+    uptime: clock.monotonic,
     setTimeout: clock.setTimeout,
     random: () => 0,
   });

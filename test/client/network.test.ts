@@ -20,8 +20,8 @@ const HEARTBEAT_MS = 200;
 /** A host whose time stands still, and whose chance is 0. */
 function stillHost() {
   const clock = new ManualClock();
-  const { now, monotonic, setTimeout } = clock;
-  return { clock, host: testHost({ now, monotonic, setTimeout, random: () => 0 }) };
+  const { now, monotonic: uptime, setTimeout } = clock;
+  return { clock, host: testHost({ now, uptime, setTimeout, random: () => 0 }) };
 }
 
 /** Waits, while time passes in steps; without a step, what is due at once happens. */
@@ -59,7 +59,11 @@ async function startStill(transports: readonly ClientTransport[], options: Serve
 }
 
 describe.each(["ws", "sse"] as const)("a black hole over %s", (transport) => {
-  test("is found after two silent heartbeats, and nothing was missed", async () => {
+  test.each([
+    ["", 0],
+    ["[S3] [R19] although the wall clock is set an hour back: ", -3_600_000],
+    ["[S3] [R19] although the wall clock is set an hour forward: ", 3_600_000],
+  ])("%sis found after two silent heartbeats, and nothing was missed", async (_, step) => {
     const given = await startStill([transport], { heartbeatMs: HEARTBEAT_MS });
     const { client, clock, complete, passing, proxy, publish, server } = given;
     const history = createHistory();
@@ -70,6 +74,7 @@ describe.each(["ws", "sse"] as const)("a black hole over %s", (transport) => {
     for (const connection of proxy.connections) connection.blackHole();
     for (const n of range(1, 5)) await publish("a", `${n}`);
     await turns();
+    clock.step(step);
     clock.advance(2 * HEARTBEAT_MS - 1);
     expect(watch.connection.state).toBe("live");
     clock.advance(1);
@@ -233,10 +238,17 @@ describe.each(TRANSPORTS)("over %s", (transport) => {
     expect(seen).toMatchObject({ revisions: [2], gaps: [1], done: 1 });
   });
 
-  test("but not for ever", async () => {
+  test.each([
+    ["", 0],
+    ["[S3] [R19] when the wall clock is set an hour back: ", -3_600_000],
+    ["[S3] [R19] when the wall clock is set an hour forward: ", 3_600_000],
+  ])("%sbut not for ever", async (_, step) => {
     const { client, clock, passing } = await startStill([transport]);
     const watch = client.watch("never");
     await until("it is refused", () => watch.connection.cause?.code === "unknown_job");
+    clock.step(step);
+    await turns(20);
+    expect(watch.connection.state).not.toBe("failed");
     clock.advance(15_000);
     await passing("it is given up", () => watch.connection.state === "failed");
     expect(await failure(watch)).toMatchObject({ code: "unknown_job", jobId: "never" });

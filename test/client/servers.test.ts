@@ -14,11 +14,11 @@ vi.setConfig({ testTimeout: 20_000 });
 async function startMoving(transport: "ws" | "sse" | "poll", server: TestServer) {
   const line = await startSwitch(server.port);
   const clock = new ManualClock();
-  const { now, monotonic, setTimeout } = clock;
+  const { now, monotonic: uptime, setTimeout } = clock;
   const client = startClient(
     line.port,
     { transports: [transport] },
-    testHost({ now, monotonic, setTimeout, random: () => 0 }),
+    testHost({ now, uptime, setTimeout, random: () => 0 }),
   );
   const watch = client.watch("a");
   const seen = record(watch);

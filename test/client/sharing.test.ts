@@ -127,7 +127,7 @@ test("all jobs share one socket; those that a server does not take wait for thei
   const clock = new ManualClock();
   const host = testHost({
     now: clock.now,
-    monotonic: clock.monotonic,
+    uptime: clock.monotonic,
     setTimeout: clock.setTimeout,
     random: () => 0,
   });

@@ -63,8 +63,8 @@ const end = (revision: number, epoch: string = A): Frame => ({
 /** A subscription with one viewer. `onAsk` is what the line would do with its cursor. */
 function subscribe({ chance = 0.5, onAsk = (_cursor: string | undefined) => {} } = {}) {
   const clock = new ManualClock();
-  const { now, monotonic, setTimeout } = clock;
-  const host = testHost({ now, monotonic, setTimeout, random: () => chance });
+  const { now, monotonic: uptime, setTimeout } = clock;
+  const host = testHost({ now, uptime, setTimeout, random: () => chance });
   const asked: (string | undefined)[] = [];
   const shown: { epoch: string; revision: number; events: number[]; resumed: boolean }[] = [];
   const ended: JobSnapshot[] = [];

@@ -50,9 +50,9 @@ export function createMonitorClient(
   // Without what may be secret, or would end up in the middle.
   const { origin, pathname } = new URL(url);
   const base = origin + pathname.replace(/\/+$/, "");
-  if (!/^https?:/.test(base)) throw new TypeError("url must be http or https.");
+  if (!/^https?:/.test(base)) throw new TypeError("`url` must be http(s).");
   const usable = transports.filter((transport) => transport !== "ws" || WebSocket);
-  if (!usable[0]) throw new TypeError("No transport works here.");
+  if (!usable[0]) throw new TypeError("No transport works.");
 
   const requests: Requests = {
     fetch,

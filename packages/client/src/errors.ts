@@ -22,7 +22,7 @@ export interface ClientErrorDetails {
 /** Why a job cannot be watched. `message` says what failed and what to do; tell errors apart by `code`. */
 export class MonitorClientError extends Error {
   override readonly name = "MonitorClientError";
-  readonly code: ClientErrorCode;
+  declare readonly code: ClientErrorCode;
   declare jobId: string | undefined;
   declare readonly retryable: boolean;
   /** What the server asked to wait before the next try, in milliseconds. */
@@ -34,10 +34,9 @@ export class MonitorClientError extends Error {
     { cause, jobId, retryable = false, retryAfterMs }: ClientErrorDetails = {},
   ) {
     super(message, { cause });
-    this.code = code;
-    Object.assign(this, { jobId, retryable, retryAfterMs });
+    Object.assign(this, { code, jobId, retryable, retryAfterMs });
   }
 }
 
 export const closedError = (): MonitorClientError =>
-  new MonitorClientError("closed", "The watch was closed.");
+  new MonitorClientError("closed", "The watch is closed.");

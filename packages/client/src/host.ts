@@ -24,7 +24,7 @@ export interface Host {
   /** The wall clock, for times that people see: milliseconds since 1970. */
   now(): number;
   /** For durations: milliseconds, never goes back. */
-  monotonic(): number;
+  uptime(): number;
   /** Returns a function that cancels it. */
   setTimeout(fn: () => void, ms: number): () => void;
   /** From 0 to below 1. */
@@ -35,7 +35,7 @@ export interface Host {
 
 export const platform: Host = {
   now: Date.now,
-  monotonic: () => performance.now(),
+  uptime: () => performance.now(),
   setTimeout(fn, ms) {
     const timer = setTimeout(fn, ms);
     return () => clearTimeout(timer);

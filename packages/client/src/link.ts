@@ -40,24 +40,24 @@ export interface Watchdog {
 
 /** Calls `onSilence` when nothing is heard for too long: at first `ANSWER_MS`, then two heartbeats. */
 export function watchdog(
-  { now, setTimeout }: Host,
+  { uptime, setTimeout }: Host,
   url: string,
   onSilence: (error: MonitorClientError) => void,
 ): Watchdog {
-  /** What a snapshot says. Until then texts prove nothing: others, too, may send some with a type. */
-  let heartbeatMs = 0;
+  /** Two heartbeats, as a snapshot says. Until then texts prove nothing: others, too, may send some with a type. */
+  let silenceMs = 0;
   let until = 0;
   let stop = () => {};
 
   /** One timer for many frames: it goes off early, and is set again for what is left. */
   function look(): void {
     stop();
-    const late = () => (until > now() ? look() : onSilence(unreachable(url, "silence")));
-    stop = setTimeout(late, until - now());
+    const late = () => (until > uptime() ? look() : onSilence(unreachable(url, "silence")));
+    stop = setTimeout(late, until - uptime());
   }
 
   function expect(ms: number): void {
-    until = now() + ms;
+    until = uptime() + ms;
     look();
   }
 
@@ -65,9 +65,9 @@ export function watchdog(
   return {
     heard(frame) {
       if (frame.type === "snapshot") {
-        heartbeatMs = frame.heartbeatMs;
-        expect(2 * heartbeatMs); // it may be sooner than what was expected
-      } else if (heartbeatMs) until = now() + 2 * heartbeatMs;
+        silenceMs = 2 * frame.heartbeatMs;
+        expect(silenceMs); // it may be sooner than what was expected
+      } else if (silenceMs) until = uptime() + silenceMs;
     },
     expect,
     look,

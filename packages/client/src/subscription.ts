@@ -69,7 +69,7 @@ export function createSubscription(
   after: string | undefined,
 ): Subscription {
   const { host } = carrier;
-  const since = host.monotonic();
+  const since = host.uptime();
   const viewers = new Set<Viewer>();
   let here = after;
   let job: JobSnapshot | null = null;
@@ -139,7 +139,7 @@ export function createSubscription(
   }
 
   function refuse(error: MonitorClientError): void {
-    const mayCome = error.code === "unknown_job" && !job && host.monotonic() - since < UNKNOWN_MS;
+    const mayCome = error.code === "unknown_job" && !job && host.uptime() - since < UNKNOWN_MS;
     if (!mayCome && !error.retryable) return end(error);
     const ms = backoff(error, refusals, host.random(), mayCome ? LONGEST_UNKNOWN_MS : undefined);
     unanswer();
