@@ -4,11 +4,15 @@ import { base } from "../tsup.base.js";
 import { here } from "./settings.js";
 
 /** Children run what users would: the packages as their build makes them, not as tsx does. */
-export async function buildChildren(names: readonly string[], outDir: string): Promise<void> {
+export async function buildChildren(
+  names: readonly string[],
+  outDir: string,
+  folder = here,
+): Promise<void> {
   await build({
     ...base,
     config: false,
-    entry: Object.fromEntries(names.map((name) => [name, join(here, `${name}.ts`)])),
+    entry: Object.fromEntries(names.map((name) => [name, join(folder, `${name}.ts`)])),
     outDir,
     format: ["esm"],
     tsconfig: join(here, "..", "tsconfig.json"),

@@ -1,6 +1,8 @@
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { buildChildren } from "../../bench/build.js";
 import { start } from "../../bench/child.js";
 import type { AttackerCalls } from "./attackers.js";
 import { type Attack, attacks } from "./attacks.js";
@@ -31,8 +33,9 @@ const MOST_STALL_MS = short ? 150 : 50;
 const MOST_LEFT_BYTES = 150 * 1024 * 1024;
 const SETTLE_MS = 500;
 
-const program = (name: string) => fileURLToPath(new URL(`${name}.ts`, import.meta.url));
-const tsx = ["--import", "tsx"];
+const folder = fileURLToPath(new URL(".", import.meta.url));
+const built = join(folder, "dist");
+const program = (name: string) => join(built, `${name}.js`);
 
 interface Row {
   name: string;
@@ -45,10 +48,10 @@ interface Row {
 }
 
 async function measure(name: string, attack: Attack | undefined, load: Load | undefined) {
-  const server = start<ServerCalls>(program("server"), tsx);
-  const viewers = start<ViewerCalls>(program("viewers"), tsx);
-  const attackers = start<AttackerCalls>(program("attackers"), tsx);
-  const crowd = start<ViewerCalls>(program("viewers"), tsx);
+  const server = start<ServerCalls>(program("server"), []);
+  const viewers = start<ViewerCalls>(program("viewers"), []);
+  const attackers = start<AttackerCalls>(program("attackers"), []);
+  const crowd = start<ViewerCalls>(program("viewers"), []);
   try {
     const port = await server.call("port");
     const jobs = attack?.jobs ?? load?.jobs;
@@ -66,6 +69,7 @@ async function measure(name: string, attack: Attack | undefined, load: Load | un
     const under: typeof quiet = [];
     let ended = 0;
     await look(); // what is compiled first is slow
+    const before = await server.call("memory");
     quiet.push(await look());
     for (let round = 0; round < ROUNDS; round++) {
       if (attack) await attackers.call("begin", port, attack.name, ATTACKERS);
@@ -83,7 +87,7 @@ async function measure(name: string, attack: Attack | undefined, load: Load | un
     const quietMs = median(quiet.map(({ p99 }) => p99));
     const underMs = median(under.map(({ p99 }) => p99));
     const stallMs = Math.max(...under.map((each) => each.stallMs));
-    const leftBytes = last.rss - (quiet[0]?.rss ?? 0);
+    const leftBytes = (await server.call("memory")) - before;
     if (last.lost > 0) faults.push(`${last.lost} healthy viewers were sent away`);
     if (last.viewers.longPoll > 0) faults.push(`${last.viewers.longPoll} polls still wait`);
     if (last.viewers.sse > 0) faults.push(`${last.viewers.sse} streams live on`);
@@ -96,6 +100,7 @@ async function measure(name: string, attack: Attack | undefined, load: Load | un
   }
 }
 
+await buildChildren(["server", "viewers", "attackers"], built, folder);
 const wanted = ({ name }: { name: string }) => !only || only.some((part) => name.includes(part));
 const rows: Row[] = [];
 const columns = ["", "p99 quiet", "p99 under it", "ratio", "longest stall", "ended", "RSS left"];

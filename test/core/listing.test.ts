@@ -105,7 +105,7 @@ describe("[S18] questions about rows", () => {
       most = Math.max(most, inTurn);
     }
     await search;
-    expect(most).toBe(4);
+    expect(most).toBe(2);
   });
 
   test("that are answered later wait 64 at a time", async () => {

@@ -15,7 +15,7 @@ import type { Member, Seat } from "./seat.js";
 import type { JobState } from "./snapshot.js";
 import type { JobQuery, JobRecord, JobStore } from "./store.js";
 import type { StoreFaults } from "./store-faults.js";
-import type { Turns } from "./turns.js";
+import { type Turns, WRITE_BYTES } from "./turns.js";
 
 /** A request for one job. */
 export type WatchRequest = AuthorizeRequest & { jobId: string; action: "watch" };
@@ -143,8 +143,9 @@ export function createEgress(options: EgressOptions): Egress {
 
     read(request, after) {
       if (!turns.over) return admittedHead(request, after);
+      const bytes = bodies.lastSize(request.jobId) ?? WRITE_BYTES;
       return new Promise((resolve, reject) => {
-        turns.next(() => {
+        turns.later(bytes, () => {
           try {
             resolve(admittedHead(request, after));
           } catch (thrown) {

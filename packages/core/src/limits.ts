@@ -20,8 +20,8 @@ export interface Limits {
   /** Memory that frames in flight hold, of all viewers together: what they share counts once. Default 64 MiB; over it the viewer that waits longest is sent away (4000). */
   pinnedBytes: number;
   /**
-   * HTTP requests of the monitor's routes that one HTTP/1.1 connection may have pending (pipelining). Default 100; over it
-   * the connection is closed. An HTTP/2 session may have ten times as many; over that it is answered 429. SPEC D15.
+   * HTTP requests of the monitor's routes that one HTTP/1.1 connection may have pending (pipelining). Default 32; over it
+   * the connection is closed. An HTTP/2 session may have 32 times as many; over that it is answered 429. SPEC D15.
    */
   requestsPerConnection: number;
   /** Jobs that one connection may watch. Default 64. */
@@ -45,7 +45,7 @@ export const defaultLimits: Readonly<Limits> = {
   totalBytes: 256 * 1024 * 1024,
   inFlightBytes: 64 * 1024,
   pinnedBytes: 64 * 1024 * 1024,
-  requestsPerConnection: 100,
+  requestsPerConnection: 32,
   jobsPerConnection: 64,
   subscribesPerSecond: 10,
   messagesPerSecond: 50,

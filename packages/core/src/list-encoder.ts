@@ -5,10 +5,12 @@ import type { Logger } from "./host.js";
 import type { Cursor } from "./revision.js";
 import type { JobState, JobSummary } from "./snapshot.js";
 import type { JobPage, JobQuery } from "./store.js";
-import type { Turns } from "./turns.js";
+import { LATER_BYTES, type Turns } from "./turns.js";
 
 /** A page ends after this many bytes of shaped rows: each of them may be a whole job. */
 const PAGE_BYTES = 1024 * 1024;
+/** What a row costs that was never shaped. */
+const ROW_BYTES = 64 * 1024;
 /** Most jobs that are read at once to be shaped. */
 const SHAPED_AT_ONCE = 8;
 
@@ -40,12 +42,15 @@ export type EncodeList = (
 ) => Promise<Buffer>;
 
 export const createListEncoder = (options: ListEncoderOptions): EncodeList =>
-  options.frames.present ? shapedList(options) : encodeSummaries;
+  options.frames.present ? shapedList(options) : summaries(options);
 
-const encodeSummaries: EncodeList = async (query, list) => {
-  const { jobs, next } = await list(query);
-  return encodePage(jobs.map(encodeSummary), next);
-};
+const summaries =
+  ({ turns }: ListEncoderOptions): EncodeList =>
+  async (query, list) => {
+    const { jobs, next } = await list(query);
+    await new Promise<void>((resolve) => turns.later(LATER_BYTES, resolve));
+    return encodePage(jobs.map(encodeSummary), next);
+  };
 
 function shapedList({ bodies, logger, turns, read }: ListEncoderOptions): EncodeList {
   /** The whole job, since `present` may look at its stages. Undefined: the job is gone meanwhile. */
@@ -64,10 +69,10 @@ function shapedList({ bodies, logger, turns, read }: ListEncoderOptions): Encode
     const rows: Buffer[] = [];
     for (const head of await Promise.all(jobs.map(readWhole))) {
       if (!head) continue;
-      if (turns.over) await new Promise<void>((resolve) => turns.next(resolve));
+      const size = bodies.lastSize(head.job.jobId) ?? ROW_BYTES;
+      await new Promise<void>((resolve) => turns.later(size, resolve));
       try {
         const { bytes } = bodies.of(head.job, head.cursor);
-        turns.spend(bytes.length);
         rows.push(bytes);
       } catch (thrown) {
         failed.jobIds.push(head.job.jobId);

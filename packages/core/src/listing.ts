@@ -5,7 +5,7 @@ import { openPlace, sealPlace } from "./page-cursor.js";
 import type { JobSummary } from "./snapshot.js";
 import type { JobPage, JobQuery, JobStore, ListPlace, ListQuery, ListSlice } from "./store.js";
 import type { StoreFaults } from "./store-faults.js";
-import type { Turns } from "./turns.js";
+import { LATER_BYTES, type Turns } from "./turns.js";
 
 /** Whether a row may be shown. Throws or rejects a WorkflowMonitorError. */
 export type MaySee = (row: JobSummary) => boolean | Promise<boolean>;
@@ -15,9 +15,7 @@ const LOOKED_AT = 20_000;
 /** Rows of one call of the store, after the first. */
 const SLICE_ROWS = 256;
 /** Time that questions about rows may take from one turn of the event loop. */
-const SLICE_MS = 4;
-/** What that is of a turn, in bytes that could be sent meanwhile. SPEC D5. */
-const SLICE_BYTES = 2 * 1024 * 1024;
+const SLICE_MS = 2;
 /** Time after which a search that waits for another one's read does so no longer. */
 const NEXT_READ_MS = 5_000;
 /** Questions that wait for their answer at a time. */
@@ -151,12 +149,7 @@ export class Listing {
   }
 
   async #turn(isOver: () => boolean): Promise<void> {
-    await new Promise<void>((resolve) => {
-      this.#turns.next(() => {
-        this.#turns.spend(SLICE_BYTES);
-        resolve();
-      });
-    });
+    await new Promise<void>((resolve) => this.#turns.later(LATER_BYTES, resolve));
     if (isOver()) throw new WorkflowMonitorError("closed", "Nobody waits for this list any more.");
   }
 

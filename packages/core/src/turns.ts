@@ -5,8 +5,10 @@ const TURN_BYTES = 4 * 1024 * 1024;
 const TURN_MS = 10;
 /** The clock is looked at this often: a look costs as much as a small write's share of it would save. */
 const LOOK_BYTES = 256 * 1024;
-/** One room, or one list, has at most this part of a turn. */
+/** One room has at most this part of a turn. */
 const SHARE_BYTES = TURN_BYTES / 4;
+/** What waits with `later` has this much of each turn. */
+export const LATER_BYTES = 1024 * 1024;
 /** A write costs as much as so many bytes, whatever its size: 2,000 small ones fill a turn. */
 export const WRITE_BYTES = 2 * 1024;
 
@@ -24,6 +26,7 @@ export class Turns {
   #endsAt = 0;
   #over = false;
   #waiting: (() => void)[] = [];
+  readonly #later: { bytes: number; task: () => void }[] = [];
   #next: NodeJS.Immediate | undefined;
 
   constructor(clock: Clock) {
@@ -56,6 +59,17 @@ export class Turns {
     this.#next ??= setImmediate(() => this.#begin());
   }
 
+  /**
+   * The same for lists and for polls that were put off: they come after everything that is live, and have 1 MiB of
+   * each turn, whatever else is done in it.
+   *
+   * @param bytes what it is going to cost
+   */
+  later(bytes: number, task: () => void): void {
+    this.#later.push({ bytes, task });
+    this.#next ??= setImmediate(() => this.#begin());
+  }
+
   #look(): void {
     this.#lookAt = this.#left - LOOK_BYTES;
     const now = this.#clock.monotonic();
@@ -71,7 +85,13 @@ export class Turns {
     this.#left = TURN_BYTES;
     this.#lookAt = TURN_BYTES - LOOK_BYTES;
     this.#over = false;
-    if (this.#waiting.length === 0) return;
+    if (this.#waiting.length > 0) this.#runWaiting();
+    if (this.#later.length > 0) this.#runLater();
+    if (this.#waiting.length + this.#later.length > 0)
+      this.#next ??= setImmediate(() => this.#begin());
+  }
+
+  #runWaiting(): void {
     this.#endsAt = this.#clock.monotonic() + TURN_MS;
     const tasks = this.#waiting;
     this.#waiting = [];
@@ -79,6 +99,15 @@ export class Turns {
     while (done < tasks.length && !this.#over) tasks[done++]?.();
     // What they have put off comes after those that have not had their turn.
     if (done < tasks.length) this.#waiting = [...tasks.slice(done), ...this.#waiting];
-    if (this.#waiting.length > 0) this.#next ??= setImmediate(() => this.#begin());
+  }
+
+  #runLater(): void {
+    let left = LATER_BYTES;
+    while (left > 0) {
+      const next = this.#later.shift();
+      if (!next) return;
+      left -= next.bytes;
+      next.task();
+    }
   }
 }

@@ -6,12 +6,16 @@ import type { FastifyReply, FastifyRequest } from "fastify";
 import { sendProblem } from "./problem.js";
 
 /** Requests of one connection that begin in one turn of the event loop. */
-const PER_TURN = 16;
+const PER_TURN = 4;
+/** Requests that had to wait for their turn, of all connections: so many begin in one turn. */
+const RESUMED_PER_TURN = 16;
 /** An HTTP/2 session may carry the viewers of a whole proxy. */
-const SESSION_FACTOR = 10;
+const SESSION_FACTOR = 32;
 /** Lists of one HTTP/2 session that are in progress at the same time. */
 const LISTS_AT_ONCE = 4;
 const REFUSALS_MS = 1_000;
+/** What Node's parser is told of a request that is an upgrade. */
+const UPGRADE = 2;
 const WARN_MS = 60_000;
 
 type Begin = () => void;
@@ -171,18 +175,30 @@ export class Connections {
   readonly #onTurn = (): void => {
     this.#ticking = false;
     this.#turn += 1;
-    const lines = [...this.#busy];
-    this.#busy.clear();
-    for (const line of lines) this.#goOn(line);
+    let lines = this.#busy.size; // those that are added meanwhile have the next turn
+    let left = RESUMED_PER_TURN;
+    for (const line of this.#busy) {
+      if (lines === 0 || left <= 0) break;
+      lines -= 1;
+      this.#busy.delete(line);
+      left -= this.#goOn(line);
+    }
+    if (this.#busy.size > 0) this.#tick();
   };
 
-  #goOn(line: Line): void {
+  /** Returns how many requests have begun. */
+  #goOn(line: Line): number {
+    let begun = 0;
     while (line.waiting && this.#mayBegin(line)) {
       const next = line.waiting.shift();
-      if (next && !isGone(next.response)) this.#resume(line, next);
+      if (next && !isGone(next.response)) {
+        this.#resume(line, next);
+        begun += 1;
+      }
       if (line.waiting?.length === 0) line.waiting = undefined;
     }
     if (line.waiting && line.pending < line.atOnce) this.#inNextTurn(line);
+    return begun;
   }
 
   #resume(line: Line, { response, begin }: Waiting): void {
@@ -194,8 +210,9 @@ export class Connections {
   /** HTTP/1.1 has no way to refuse a request that waits behind others. */
   #end(line: Line, { socket }: IncomingMessage, most: number): void {
     this.#close(line, socket.remoteAddress, most);
-    // The chunk that is being parsed may have a thousand more: a parser that is paused in a callback stops.
-    (socket as Socket & { parser?: { pause?(): void } | null }).parser?.pause?.();
+    // The chunk that is being parsed may have a thousand more. After an upgrade a parser stops.
+    const { parser } = socket as Socket & { parser?: { onIncoming?(): number } | null };
+    if (parser) parser.onIncoming = () => UPGRADE;
     socket.destroy();
   }
 
