@@ -5,7 +5,7 @@ const TURN_BYTES = 4 * 1024 * 1024;
 const TURN_MS = 10;
 /** The clock is looked at this often: a look costs as much as a small write's share of it would save. */
 const LOOK_BYTES = 256 * 1024;
-/** One room has at most this part of a turn. */
+/** While others wait, one room has at most this part of a turn. */
 const SHARE_BYTES = TURN_BYTES / 4;
 /** What waits with `later` has this much of each turn. */
 export const LATER_BYTES = 1024 * 1024;
@@ -44,12 +44,15 @@ export class Turns {
     if (this.#left < this.#lookAt) this.#look();
   }
 
-  /** Calls `work` until it says that nothing remains, but only for its share of this turn. Returns whether something remains. */
+  /**
+   * Calls `work` until it says that nothing remains, but only in this turn, and while others wait only for its share
+   * of it. Returns whether something remains.
+   */
   share(work: () => boolean): boolean {
     const until = this.#left - SHARE_BYTES;
     do {
       if (!work()) return false;
-    } while (!this.#over && this.#left > until);
+    } while (!this.#over && (this.#left > until || this.#waiting.length === 0));
     return true;
   }
 
