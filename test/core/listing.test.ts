@@ -123,6 +123,32 @@ describe("[S18] questions about rows", () => {
   });
 });
 
+test("[D14] a request looks at about 20,000 jobs, also when the store's filter leaves none of them", async () => {
+  const clock = new ManualClock();
+  let calls = 0;
+  const listing = listingOf(
+    {
+      ...memoryStore({ clock }),
+      async list() {
+        calls += 1; // each of them has looked at 1,000
+        return {
+          jobs: [],
+          next: { createdAt: `2025-01-01T00:00:00.${1_000 - calls}Z`, jobId: "" },
+        };
+      },
+    },
+    clock,
+  );
+  const { jobs, next } = await listing.page(
+    { limit: 50, status: "failed" },
+    () => true,
+    () => false,
+  );
+  expect(jobs).toEqual([]);
+  expect(next).not.toBeNull();
+  expect(calls).toBe(20);
+});
+
 test("[S18] lists that search far ask the store one at a time", async () => {
   const clock = new ManualClock();
   const { store } = countingStore();

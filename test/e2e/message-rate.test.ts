@@ -1,4 +1,4 @@
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { ManualClock, turns } from "../support/clock.js";
 import { range } from "../support/frames.js";
 import { clientFrame, Opcode, rawUpgrade } from "../support/raw.js";
@@ -90,6 +90,36 @@ describe("[S2] [D16] a connection that sends more than its rate", () => {
     await server.adapter.close();
     expect(clock.timers).toBeLessThanOrEqual(before);
   });
+});
+
+test("[S2] [D16] a connection that is not read is not taken for silent", async () => {
+  const clock = new ManualClock();
+  const server = await startServer({ clock, heartbeatMs: 1_000, drainMs: 0 });
+  await server.monitor.publish({ type: "job", jobId: "a" });
+  const viewer = await watching(server, "a");
+  send(viewer, ...range(1, 650).map(() => PING));
+  await until("it is not read", () => beats(viewer) >= AT_ONCE);
+  await turns(50);
+  for (const _ of range(1, 20)) {
+    clock.advance(1_000);
+    await server.get("/jobs"); // a round trip: what it says has come
+  }
+  expect(viewer.socket.readyState).toBe(viewer.socket.OPEN);
+});
+
+test("[S2] [D16] a connection that is not read is closed as quickly as any", async () => {
+  const { server } = await start();
+  const viewer = await watching(server, "a");
+  const left = new Promise((resolve) => server.monitor.on("leave", resolve));
+  send(viewer, ...range(1, AT_ONCE + 50).map(() => PING));
+  await until("it is not read", () => beats(viewer) >= AT_ONCE);
+  await server.monitor.publish({ type: "job", jobId: "a", status: "completed" });
+  await left;
+  const terminate = vi.fn();
+  const timer = setTimeout(terminate, 1_500); // `ws` would wait 2 s for an answer to the close frame
+  expect((await viewer.closed).code).toBe(1000);
+  clearTimeout(timer);
+  expect(terminate).not.toHaveBeenCalled();
 });
 
 test("[S2] [D16] one connection has one message a turn of the event loop", async () => {

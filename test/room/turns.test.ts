@@ -190,6 +190,30 @@ describe("[S18] [D5] others have their turn between those of a large job", () =>
   });
 });
 
+test("[D9] a viewer whose turn comes while its node goes is told at once", async () => {
+  const { clock, monitor } = await start({ drainMs: 60_000 });
+  const crowd = audience("long-poll");
+  const { cursor } = await monitor.egress.read(watchRequest(JOB));
+  const members = range(1, 30).map(() => crowd.member());
+  const first = audience();
+  // They are told in portions, so the node takes its time.
+  const seated = range(1, 120).map(() =>
+    monitor.egress.join(watchRequest(JOB), first.member(), null),
+  );
+  await Promise.all(seated);
+  const seats = range(1, 30).map(
+    () => monitor.egress.join(watchRequest(JOB), first.member(), null), // more than a turn
+  );
+  const joins = members.map((member) => monitor.egress.join(watchRequest(JOB), member, cursor));
+  const drained = monitor.drain();
+  await turns(40);
+  const outcomes = await Promise.allSettled(joins);
+  const told = outcomes.map(({ status }, at) => status === "rejected" || members[at]?.over);
+  expect(told).toEqual(members.map(() => true));
+  await settle(clock, drained, { stepMs: 5_000 });
+  await Promise.allSettled(seats);
+});
+
 describe("[S18] one turn of the event loop takes at most so many events", () => {
   /** How many revisions were stored in each turn, at most. */
   function countStored(monitor: Awaited<ReturnType<typeof start>>["monitor"]) {

@@ -12,6 +12,8 @@ export type MaySee = (row: JobSummary) => boolean | Promise<boolean>;
 
 /** Jobs that one request asks the store for, about. Then its page ends, and `next` goes on from there. SPEC D14. */
 const LOOKED_AT = 20_000;
+/** Jobs that one call of the store looks at, if its filter leaves few of them. */
+const STORE_LOOKS = 1_000;
 /** Rows of one call of the store, after the first. */
 const SLICE_ROWS = 256;
 /** Time that questions about rows may take from one turn of the event loop. */
@@ -64,7 +66,7 @@ export class Listing {
     let after = cursor === undefined ? undefined : await this.#open(cursor);
     const jobs: JobSummary[] = [];
     let most = Math.min(limit + 1, SLICE_ROWS);
-    for (let looked = 0; looked < LOOKED_AT; looked += most, most = SLICE_ROWS) {
+    for (let looked = 0; looked < LOOKED_AT; most = SLICE_ROWS) {
       const asked = { ...query, limit: most, ...(after && { after }) };
       const read = async () => {
         await this.#turn(isOver);
@@ -78,6 +80,7 @@ export class Listing {
       }
       if (!slice.next) return { jobs, next: null };
       after = slice.next;
+      looked += slice.jobs.length < most ? STORE_LOOKS : most;
     }
     return { jobs, next: after ? await this.#seal(after) : null };
   }

@@ -124,6 +124,8 @@ export class RoomManager {
       const room = this.#room(jobId);
       try {
         const seat = await room.join(member, viewer, after);
+        // Its turn may have come after the others were told.
+        if (seat && this.#draining) room.dismiss(seat, draining(jobId));
         if (seat) return seat;
       } catch (thrown) {
         if (room !== opening || (thrown as WorkflowMonitorError).code !== "unknown_job")

@@ -23,10 +23,11 @@ export class Turns {
   readonly #clock: Clock;
   #left = TURN_BYTES;
   #lookAt = TURN_BYTES - LOOK_BYTES;
-  #endsAt = 0;
+  /** When its time is over; undefined: its clock does not run yet. */
+  #endsAt: number | undefined;
   #over = false;
-  #waiting: (() => void)[] = [];
-  readonly #later: { bytes: number; task: () => void }[] = [];
+  readonly #waiting = new Queue<() => void>();
+  readonly #later = new Queue<{ bytes: number; task: () => void }>();
   #next: NodeJS.Immediate | undefined;
 
   constructor(clock: Clock) {
@@ -52,7 +53,7 @@ export class Turns {
     const until = this.#left - SHARE_BYTES;
     do {
       if (!work()) return false;
-    } while (!this.#over && (this.#left > until || this.#waiting.length === 0));
+    } while (!this.#over && (this.#left > until || this.#waiting.size === 0));
     return true;
   }
 
@@ -76,10 +77,8 @@ export class Turns {
   #look(): void {
     this.#lookAt = this.#left - LOOK_BYTES;
     const now = this.#clock.monotonic();
-    if (!this.#next) {
-      this.#endsAt = now + TURN_MS;
-      this.#next = setImmediate(() => this.#begin());
-    }
+    this.#endsAt ??= now + TURN_MS;
+    this.#next ??= setImmediate(() => this.#begin());
     if (this.#left <= 0 || now >= this.#endsAt) this.#over = true;
   }
 
@@ -87,30 +86,59 @@ export class Turns {
     this.#next = undefined;
     this.#left = TURN_BYTES;
     this.#lookAt = TURN_BYTES - LOOK_BYTES;
+    this.#endsAt = undefined;
     this.#over = false;
-    if (this.#waiting.length > 0) this.#runWaiting();
-    if (this.#later.length > 0) this.#runLater();
-    if (this.#waiting.length + this.#later.length > 0)
-      this.#next ??= setImmediate(() => this.#begin());
+    try {
+      this.#runWaiting();
+      this.#runLater();
+    } finally {
+      // Also when a task has thrown in spite of its promise: the others are not lost.
+      if (this.#waiting.size + this.#later.size > 0)
+        this.#next ??= setImmediate(() => this.#begin());
+    }
   }
 
   #runWaiting(): void {
+    if (this.#waiting.size === 0) return;
     this.#endsAt = this.#clock.monotonic() + TURN_MS;
-    const tasks = this.#waiting;
-    this.#waiting = [];
-    let done = 0;
-    while (done < tasks.length && !this.#over) tasks[done++]?.();
-    // What they have put off comes after those that have not had their turn.
-    if (done < tasks.length) this.#waiting = [...tasks.slice(done), ...this.#waiting];
+    // What they put off comes after those that have not had their turn.
+    for (let tasks = this.#waiting.size; tasks > 0; tasks--) {
+      this.#waiting.take()?.();
+      if (this.#over || this.#left <= 0) return;
+    }
   }
 
   #runLater(): void {
     let left = LATER_BYTES;
     while (left > 0) {
-      const next = this.#later.shift();
+      const next = this.#later.take();
       if (!next) return;
       left -= next.bytes;
       next.task();
     }
+  }
+}
+
+/** First in, first out. Taking one costs the same however many there are. */
+class Queue<T> {
+  #items: T[] = [];
+  #taken = 0;
+
+  get size(): number {
+    return this.#items.length - this.#taken;
+  }
+
+  push(item: T): void {
+    this.#items.push(item);
+  }
+
+  take(): T | undefined {
+    if (this.size === 0) return undefined;
+    const item = this.#items[this.#taken++];
+    if (2 * this.#taken >= this.#items.length) {
+      this.#items = this.#items.slice(this.#taken);
+      this.#taken = 0;
+    }
+    return item;
   }
 }

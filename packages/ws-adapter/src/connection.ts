@@ -169,6 +169,8 @@ export class Connection extends WebSocket implements Beating, Carrier, OutboxOwn
     if (this.#closed) return;
     this.#leave(reason);
     const { code } = reason;
+    // Its answer to the close frame is to be read, unless it sends too much.
+    if (this.isPaused && code !== CloseCode.tooMany) this.resume();
     const text = fitting(reason.reason);
     if (code !== CloseCode.done || this.#socket.writableLength === 0) this.close(code, text);
     else this.#socket.write(NOTHING, () => this.close(code, text));
@@ -202,7 +204,8 @@ export class Connection extends WebSocket implements Beating, Carrier, OutboxOwn
   beat(late: boolean): void {
     if (this.#closed) return;
     const { bytesWritten } = this.#socket;
-    if (this.#heard || late) {
+    // What it says while it is not read is not heard.
+    if (this.#heard || late || this.isPaused) {
       this.#heard = false;
       this.#silentBeats = 0;
     } else this.#silentBeats += 1;
