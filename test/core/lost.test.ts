@@ -115,6 +115,26 @@ test.each([-3_600_000, 3_600_000])(
   },
 );
 
+test("[S8] [R18] the memory of what can be brought back is bounded in bytes: the job published longest ago goes first", async () => {
+  const { store, connected, replace } = replaceable();
+  const limits = { rememberedBytes: 1024 * 1024 };
+  const monitor = createWorkflowMonitor({ authorize: allowAll, clock, store, limits });
+  monitors.push(monitor);
+  const stages = Array.from({ length: 100 }, (_, n) => ({ stage: `stage ${n}` })); // about 100 KiB
+  for (let n = 1; n <= 30; n++) {
+    await settle(clock, monitor.publish({ type: "plan", jobId: `job ${n}`, stages }));
+  }
+  const { jobs } = monitor.stats();
+  expect(jobs).toBeGreaterThan(5);
+  expect(jobs).toBeLessThanOrEqual(10);
+  replace();
+  connected(false);
+  connected(true);
+  await turns(50);
+  expect(await store.read("job 30")).toBeDefined();
+  expect(await store.read("job 1")).toBeUndefined();
+});
+
 test("[R18] what waits for a store goes on as soon as it is back, without any time that passes", async () => {
   const { store, connected } = replaceable();
   let away = true;

@@ -76,7 +76,12 @@ const options = {
   heartbeatMs: 1_000,
   stallTimeoutMs: 2_000,
   drainMs: 300,
-  limits: { pinnedBytes: 8 * 1024 * 1024, historyBytes: 128 * 1024 },
+  // Few, likewise: what a publisher remembers is full after seconds.
+  limits: {
+    pinnedBytes: 8 * 1024 * 1024,
+    historyBytes: 128 * 1024,
+    rememberedBytes: 4 * 1024 * 1024,
+  },
 };
 const publisher = createWorkflowMonitor(options);
 const nodes: Node[] = [];

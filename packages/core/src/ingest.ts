@@ -43,6 +43,7 @@ export function createIngest(options: IngestOptions): Ingest {
   const { clock, limits, report } = options;
   const busy = new Map<string, Lane>();
   const idle = new Map<string, Lane>(); // in order of their last event
+  let idleBytes = 0;
   let published = 0;
   let refused = 0;
   let queued = 0;
@@ -92,16 +93,26 @@ export function createIngest(options: IngestOptions): Ingest {
   }
 
   function begin(lane: Lane): Promise<void> {
-    idle.delete(lane.jobId);
+    if (idle.delete(lane.jobId)) idleBytes -= lane.bytes;
     busy.set(lane.jobId, lane);
     return lane.run();
+  }
+
+  /** An idle lane does not change, so that it takes what it took. */
+  function keep(lane: Lane): void {
+    idle.set(lane.jobId, lane);
+    idleBytes += lane.bytes;
+    for (const [jobId, oldest] of idle) {
+      if (idle.size <= IDLE_LANES && idleBytes <= limits.rememberedBytes) return;
+      idle.delete(jobId);
+      idleBytes -= oldest.bytes;
+    }
   }
 
   /** A lane ran dry. What is finished needs no memory here: the store has it. */
   function rest(lane: Lane): void {
     busy.delete(lane.jobId);
-    if (lane.worthKeeping) idle.set(lane.jobId, lane);
-    if (idle.size > IDLE_LANES) idle.delete(idle.keys().next().value as string);
+    if (lane.worthKeeping) keep(lane);
     if (busy.size > 0) return;
     for (const resolve of idleWaiters) resolve();
     idleWaiters = [];

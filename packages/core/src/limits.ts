@@ -30,6 +30,8 @@ export interface Limits {
   subscribesPerSecond: number;
   /** Messages, pings and pongs that one WebSocket may send in the long run; 256 at once are always fine. Default 50; over it the connection is read more slowly, and ended (4429) if it goes on. SPEC D16. */
   messagesPerSecond: number;
+  /** Memory of the jobs whose state a publisher keeps although nothing of them waits, about, in bytes: SPEC R18. Default 64 MiB; over it, or over 1,000 jobs, those that were published longest ago are let go. */
+  rememberedBytes: number;
   /** Events that wait to be stored. Default 100,000; over it `publish` rejects `overloaded`. */
   queuedEvents: number;
   /** The same in bytes of JSON. Default 64 MiB. */
@@ -49,6 +51,7 @@ export const defaultLimits: Readonly<Limits> = {
   jobsPerConnection: 64,
   subscribesPerSecond: 10,
   messagesPerSecond: 50,
+  rememberedBytes: 64 * 1024 * 1024,
   queuedEvents: 100_000,
   queuedBytes: 64 * 1024 * 1024,
 };
