@@ -150,48 +150,40 @@ describe("[D15] a client that pipelines within the limit", () => {
 });
 
 describe("[S2] [D15] one connection takes a part of each turn of the event loop", () => {
-  test("and no more: 4 requests", async () => {
-    let asked = 0;
-    let most = 0;
+  /** Counts what is asked in each turn, from `begin` on. */
+  function askedPerTurn() {
+    const counted = { now: 0, most: 0 };
     let counting = true;
-    const count = () => {
-      most = Math.max(most, asked);
-      asked = 0;
-      if (counting) setImmediate(count);
+    const look = () => {
+      counted.most = Math.max(counted.most, counted.now);
+      counted.now = 0;
+      if (counting) setImmediate(look);
     };
     onTestFinished(() => {
       counting = false;
     });
-    const limits = { requestsPerConnection: 100 };
-    const { server } = await start({ authorize: () => ++asked > 0, limits });
+    return { counted, begin: look, authorize: () => ++counted.now > 0 };
+  }
+
+  test("and no more: 4 requests", async () => {
+    const { counted, begin, authorize } = askedPerTurn();
+    const { server } = await start({ authorize, limits: { requestsPerConnection: 100 } });
     const client = await rawConnect(server.port);
-    count();
+    begin();
     client.socket.write(request(`/jobs/${JOB}`).repeat(90));
     await until("all are answered", () => answers(client) === 90);
     // Between two looks there may be the end of one turn and the beginning of the next.
-    expect(most).toBeLessThanOrEqual(2 * 4);
+    expect(counted.most).toBeLessThanOrEqual(2 * 4);
   });
 
   test("and all connections together no more than 16 of what has to wait", async () => {
-    let asked = 0;
-    let most = 0;
-    let counting = true;
-    const count = () => {
-      most = Math.max(most, asked);
-      asked = 0;
-      if (counting) setImmediate(count);
-    };
-    onTestFinished(() => {
-      counting = false;
-    });
-    const { server } = await start({ authorize: () => ++asked > 0 });
+    const { counted, begin, authorize } = askedPerTurn();
+    const { server } = await start({ authorize });
     const clients = await Promise.all(range(1, 20).map(() => rawConnect(server.port)));
+    begin();
     for (const { socket } of clients) socket.write(request(`/jobs/${JOB}`).repeat(30));
-    await turns(1); // what begins at once has begun: 4 of each
-    asked = 0;
-    count();
     await until("all are answered", () => clients.every((client) => answers(client) === 30));
-    expect(most).toBeLessThanOrEqual(20 * 4 + 2 * 16);
+    expect(counted.most).toBeLessThanOrEqual(20 * 4 + 2 * 16); // what comes in one turn begins at once, 4 of each
   });
 
   test("and one list at a time", async () => {

@@ -28,7 +28,8 @@ export class Turns {
   #over = false;
   readonly #waiting = new Queue<() => void>();
   readonly #later = new Queue<{ bytes: number; task: () => void }>();
-  #next: NodeJS.Immediate | undefined;
+  /** The next turn is going to begin. */
+  #isArmed = false;
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -60,7 +61,7 @@ export class Turns {
   /** Calls `task` in one of the next turns: those that wait longer come first. `task` must not throw. */
   next(task: () => void): void {
     this.#waiting.push(task);
-    this.#next ??= setImmediate(() => this.#begin());
+    this.#arm();
   }
 
   /**
@@ -71,19 +72,25 @@ export class Turns {
    */
   later(bytes: number, task: () => void): void {
     this.#later.push({ bytes, task });
-    this.#next ??= setImmediate(() => this.#begin());
+    this.#arm();
   }
 
   #look(): void {
     this.#lookAt = this.#left - LOOK_BYTES;
     const now = this.#clock.monotonic();
     this.#endsAt ??= now + TURN_MS;
-    this.#next ??= setImmediate(() => this.#begin());
+    this.#arm();
     if (this.#left <= 0 || now >= this.#endsAt) this.#over = true;
   }
 
+  #arm(): void {
+    if (this.#isArmed) return;
+    this.#isArmed = true;
+    setImmediate(() => this.#begin());
+  }
+
   #begin(): void {
-    this.#next = undefined;
+    this.#isArmed = false;
     this.#left = TURN_BYTES;
     this.#lookAt = TURN_BYTES - LOOK_BYTES;
     this.#endsAt = undefined;
@@ -93,8 +100,7 @@ export class Turns {
       this.#runLater();
     } finally {
       // Also when a task has thrown in spite of its promise: the others are not lost.
-      if (this.#waiting.size + this.#later.size > 0)
-        this.#next ??= setImmediate(() => this.#begin());
+      if (this.#waiting.size + this.#later.size > 0) this.#arm();
     }
   }
 
